@@ -1,0 +1,1 @@
+"""A folder of DICOM in, one reproducible tarball out."""

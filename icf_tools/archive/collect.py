@@ -1,0 +1,247 @@
+"""Look at a visit's folder before anything is written.
+
+in: a folder    out: one Source per file, in the order of the tarball; or a refusal
+"""
+
+import os
+import re
+import stat
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from icf_tools.archive.header import Header, MoreNeeded, Unreadable, Wanted, read_header
+from icf_tools.archive.names import readable, safe_names
+from icf_tools.archive.privacy import Identity
+from icf_tools.errors import AccessDenied, NotFound, Refused
+from icf_tools.model.dicom import Tag
+from icf_tools.model.visit import StorePath
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is done, how much of it, and how much there is."""
+
+_FIRST_WINDOW = 16 << 10  # bytes; holds the groups up to 0018 of nearly every file
+_LARGEST_WINDOW = 64 << 20
+
+_DATES = (  # date and time of Study, Series, Acquisition, Content: DICOM PS3.6
+    (0x00080020, 0x00080030),
+    (0x00080021, 0x00080031),
+    (0x00080022, 0x00080032),
+    (0x00080023, 0x00080033),
+)
+_NAME, _ID, _BIRTH_DATE = 0x00100010, 0x00100020, 0x00100030
+
+
+class MissingInput(NotFound):
+    message = "no DICOM folder at {}; give the folder that holds the visit's files"
+
+
+class EmptyInput(NotFound):
+    message = "the folder {} holds no file; give the folder that holds the visit's files"
+
+
+class HoldsStore(Refused):
+    message = "the input folder {} holds the store itself; give the folder of one visit"
+
+
+class LeavesInput(Refused):
+    message = "the link {} leads out of the input folder or nowhere; replace it with its content"
+
+
+class LinkLoop(Refused):
+    message = "the link {} leads back to a folder above it; remove it"
+
+
+class NotAFile(Refused):
+    message = "{} is a {}, not a file or folder; remove it from the input"
+
+
+class CannotRead(AccessDenied):
+    message = "cannot read {}; give this user permission to read the whole input"
+
+
+class HoldsIdentity(Refused):
+    message = (
+        "{} of {} files hold their own {} in their path, a description or the identifiers "
+        "(the first is {}); rename them, or pass --allow-identifying if these are no one's"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A file to be packed."""
+
+    file: bytes  #: where it is
+    member: str  #: its path in the tarball
+    original: str | None  #: its path below the input folder, where the member's differs
+    size: int  #: bytes
+    mtime: int | None = None  #: seconds since 1970 from its DICOM header
+
+
+@dataclass(frozen=True, slots=True)
+class Collection:
+    sources: tuple[Source, ...]  #: bytewise by member path
+    unreadable: tuple[str, ...]  #: members that say they are DICOM and cannot be parsed
+
+    @property
+    def timestamp(self) -> int:
+        """Seconds since 1970 of the newest image, 0 where none has a date."""
+        return max((s.mtime for s in self.sources if s.mtime is not None), default=0)
+
+
+def collect(
+    folder: Path,
+    store: StorePath,
+    tags: tuple[Tag, ...],
+    *,
+    allow_identifying: bool = False,
+    progress: Progress = lambda *_: None,
+) -> Collection:
+    """Find the folder's files, their dates, and whatever speaks against packing them.
+
+    `tags` are the elements that will be recorded: their text is searched for
+    the identity of the person, as are paths and identifiers.
+    """
+    if not folder.is_dir():
+        raise MissingInput(folder)
+    root = os.path.realpath(os.fsencode(folder))
+    if Path(os.path.realpath(store.study)).is_relative_to(os.fsdecode(root)):
+        raise HoldsStore(folder)
+    found = sorted(_walk(root, store.visit.prefix), key=lambda source: source.member.encode())
+    if not found:
+        raise EmptyInput(folder)
+    texts = tuple(tag for tag in tags if tag.is_text)
+    wanted = Wanted.of(
+        [number for pair in _DATES for number in pair]
+        + [_NAME, _ID, _BIRTH_DATE]
+        + [tag.number for tag in texts]
+    )
+    dated, unreadable, identifying = [], [], []
+    for done, source in enumerate(found):
+        progress("read headers", done, len(found))
+        try:
+            header = _header(source, wanted)
+        except Unreadable:
+            header = None
+            unreadable.append(source.member)
+        if header is not None:
+            source = replace(source, mtime=member_mtime(header))
+            if leak := _leak(header, source, store, texts):
+                identifying.append(leak)
+        dated.append(source)
+    if identifying and not allow_identifying:
+        raise HoldsIdentity(len(identifying), len(found), *identifying[0])
+    return Collection(tuple(dated), tuple(unreadable))
+
+
+def member_mtime(header: Header) -> int | None:
+    """Seconds since 1970 of an image's date, with the scanner's clock read as UTC.
+
+    The first valid of StudyDate, SeriesDate, AcquisitionDate and ContentDate with
+    its time; at least 0, which is the earliest that every tar reader takes.
+    """
+    for date_number, time_number in _DATES:
+        date = re.fullmatch(r"([0-9]{4})\.?([0-9]{2})\.?([0-9]{2})", header.text(date_number))
+        if date is None:
+            continue
+        clock = re.match(r"([0-9]{2}):?([0-9]{2})?:?([0-9]{2})?", header.text(time_number))
+        hour, minute, second = (int(part or 0) for part in clock.groups()) if clock else (0, 0, 0)
+        year, month, day = map(int, date.groups())
+        second = min(second, 59)  # 60 is a leap second, PS3.5 6.2
+        try:
+            moment = datetime(year, month, day, hour, minute, second, tzinfo=UTC)
+        except ValueError:
+            continue
+        return max(0, int(moment.timestamp()))
+    return None
+
+
+def _walk(root: bytes, prefix: str) -> Iterator[Source]:
+    pending: list[tuple[bytes, str, bytes, tuple[tuple[int, int], ...]]] = [
+        (root, prefix, b"", (_inode(os.stat(root)),))
+    ]
+    while pending:
+        folder, member, original, above = pending.pop()
+        try:
+            entries = {entry.name: entry for entry in os.scandir(folder)}
+        except PermissionError as err:
+            raise CannotRead(readable(folder)) from err
+        for name, safe in safe_names(entries).items():
+            path = entries[name].path
+            info = _stat(path, root, entries[name].is_symlink())
+            below = f"{member}/{safe}"
+            raw = original + name
+            if stat.S_ISDIR(info.st_mode):
+                if _inode(info) in above:
+                    raise LinkLoop(readable(path))
+                pending.append((path, below, raw + b"/", (*above, _inode(info))))
+            elif stat.S_ISREG(info.st_mode):
+                changed = below.encode() != f"{prefix}/".encode() + raw
+                yield Source(path, below, readable(raw) if changed else None, info.st_size)
+            else:
+                raise NotAFile(
+                    readable(path), _KINDS.get(stat.S_IFMT(info.st_mode), "special file")
+                )
+
+
+_KINDS = {
+    stat.S_IFSOCK: "socket",
+    stat.S_IFIFO: "named pipe",
+    stat.S_IFBLK: "block device",
+    stat.S_IFCHR: "character device",
+}
+
+
+def _stat(path: bytes, root: bytes, is_link: bool) -> os.stat_result:
+    if is_link:
+        real = os.path.realpath(path)
+        if not real.startswith(root.rstrip(b"/") + b"/") and real != root:
+            raise LeavesInput(readable(path))
+    try:
+        return os.stat(path)
+    except PermissionError as err:
+        raise CannotRead(readable(path)) from err
+    except OSError as err:
+        raise LeavesInput(readable(path)) from err
+
+
+def _inode(info: os.stat_result) -> tuple[int, int]:
+    return info.st_dev, info.st_ino
+
+
+def _header(source: Source, wanted: Wanted) -> Header | None:
+    try:
+        with open(source.file, "rb", buffering=0) as file:
+            window = _FIRST_WINDOW
+            data = b""
+            while True:
+                # a raw read may give less than it was asked for
+                while len(data) < window and (piece := file.read(window - len(data))):
+                    data += piece
+                whole = len(data) < window or window >= _LARGEST_WINDOW
+                try:
+                    return read_header(data, wanted, whole=whole)
+                except MoreNeeded:
+                    window *= 16
+    except PermissionError as err:
+        raise CannotRead(readable(source.file)) from err
+
+
+def _leak(
+    header: Header, source: Source, store: StorePath, texts: tuple[Tag, ...]
+) -> tuple[str, str] | None:
+    """Which elements can be read where, and the file's path without them."""
+    identifiers = (store.visit.study, store.visit.visit)
+    identity = Identity(header.text(_NAME), header.text(_ID), header.text(_BIRTH_DATE))
+    identity = identity.without(identifiers)
+    path = source.original or source.member.removeprefix(f"{store.visit.prefix}/")
+    texts_held = [path, *identifiers, *(header.text(tag.number) for tag in texts)]
+    fields = {field for text in texts_held for field in identity.held_by(text)}
+    if not fields:
+        return None
+    parts = ["***" if identity.held_by(part) else part for part in path.split("/")]
+    masked = "/".join(parts)
+    if identity.held_by(masked):
+        masked = "/".join("***" for _ in parts)
+    return " and ".join(sorted(fields)), masked

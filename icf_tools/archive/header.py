@@ -1,0 +1,337 @@
+"""Read chosen elements from the header of a DICOM file.
+
+in: the first bytes of a file    out: Header, or None where it is not DICOM
+
+Explicit and implicit VR little endian are read here, an order of magnitude
+faster than into objects; every other encoding is left to pydicom.
+Format: DICOM PS3.5 chapter 7, PS3.10 chapter 7.
+"""
+
+import math
+import struct
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from icf_tools.model.dicom import Scalar, Tag, Value
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+
+_PREAMBLE = 128
+_IMPLICIT = "1.2.840.10008.1.2"
+_DEFLATED = "1.2.840.10008.1.2.1.99"
+_BIG_ENDIAN = "1.2.840.10008.1.2.2"
+
+_TRANSFER_SYNTAX = 0x00020010
+_CHARACTER_SET = 0x00080005
+_SHARED_GROUPS = 0x52009229  # SharedFunctionalGroupsSequence of enhanced images
+_ENHANCED = {0x00189082: 0x00180081}  # EffectiveEchoTime stands for EchoTime
+_PIXELS = 0x7FE00008
+
+_UNDEFINED = 0xFFFFFFFF
+_ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
+_DEEPEST = 32  # nested sequences; real files have fewer than 10
+_LONGEST_VALUE = 1 << 14  # bytes; PS3.5 allows 64 characters in what is recorded
+_LARGEST_INFLATED = 64 << 20  # bytes; a header is far smaller, a hostile file is not
+
+_SHORT = b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split()
+_LONG = b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split()
+_LENGTH_IS_LONG = {**dict.fromkeys(_SHORT, False), **dict.fromkeys(_LONG, True)}
+
+_EXPLICIT_START = struct.Struct("<HH2sH")
+_IMPLICIT_START = struct.Struct("<HHI")
+_LONG_LENGTH = struct.Struct("<I")
+
+_DELIMITERS = set(b"\r\n\t\f")  # where code extensions end; PS3.5 6.1.2.5.3
+
+_NUMBERS = {"US": "H", "SS": "h", "UL": "I", "SL": "i", "FL": "f", "FD": "d"}
+
+
+class MoreNeeded(Exception):
+    """The header goes on behind the bytes that were given."""
+
+
+class Unreadable(Exception):
+    """It says that it is DICOM, and its header cannot be parsed."""
+
+
+class _Unusual(Exception):
+    """Not an encoding that is read here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """The elements to look for."""
+
+    numbers: frozenset[int]
+    last: int
+
+    @classmethod
+    def of(cls, numbers: Iterable[int]) -> "Wanted":
+        """With what is needed to understand them."""
+        chosen = frozenset(numbers)
+        last = max(chosen)
+        return cls(chosen | {_CHARACTER_SET, _TRANSFER_SYNTAX}, last)
+
+    @classmethod
+    def for_index(cls, tags: Iterable[Tag]) -> "Wanted":
+        """The tags, also where an enhanced image keeps them."""
+        return cls.of({tag.number for tag in tags} | {_SHARED_GROUPS})
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """Raw values by tag number."""
+
+    raw: dict[int, bytes]
+    little_endian: bool = True
+
+    def value(self, tag: Tag) -> Value | None:
+        """The element as JSON has it, None where it is absent, empty or not valid."""
+        raw = self.raw.get(tag.number)
+        if not raw or len(raw) > _LONGEST_VALUE:
+            return None
+        if tag.vr in _NUMBERS:
+            return _binary(tag.vr, raw, tag.many, self.little_endian)
+        charset = b"" if raw.isascii() and b"\x1b" not in raw else self.raw.get(_CHARACTER_SET, b"")
+        return _text_value(tag.vr, raw, tag.many, charset)
+
+    def text(self, number: int) -> str:
+        """The element decoded and stripped, empty where it is absent."""
+        raw = self.raw.get(number, b"")
+        return _decode(raw, self.raw.get(_CHARACTER_SET, b"")) if raw else ""
+
+
+def read_header(data: bytes, wanted: Wanted, *, whole: bool) -> Header | None:
+    """Find the wanted elements in `data`, the start of a file (all of it if `whole`).
+
+    Returns None where the file is not DICOM (PS3.10: no `DICM` behind the preamble).
+    Raises MoreNeeded unless `whole`, and Unreadable.
+    """
+    if len(data) < _PREAMBLE + 4:
+        if whole:
+            return None
+        raise MoreNeeded
+    if data[_PREAMBLE : _PREAMBLE + 4] != b"DICM":
+        return None
+    try:
+        return _read_little_endian(data, wanted, whole)
+    except struct.error as err:
+        if not whole:
+            raise MoreNeeded from err
+        raise Unreadable("it ends inside its header") from err
+    except _Unusual:
+        if not whole:
+            raise MoreNeeded from None
+        return _read_with_pydicom(data, wanted)
+
+
+def _read_little_endian(data: bytes, wanted: Wanted, whole: bool) -> Header:
+    found: dict[int, bytes] = {}
+    start = _PREAMBLE + 4
+    start = _walk(data, start, True, Wanted(wanted.numbers, 0x0002FFFF), found)
+    syntax = found.get(_TRANSFER_SYNTAX, b"").rstrip(b"\0 ").decode("latin-1")
+    if syntax == _DEFLATED:
+        data, start = _inflate(data[start:], whole), 0
+    elif syntax != _IMPLICIT and (syntax == _BIG_ENDIAN or not syntax.startswith(f"{_IMPLICIT}.")):
+        raise _Unusual
+    end = _walk(data, start, syntax != _IMPLICIT, wanted, found)
+    if end > len(data):
+        raise struct.error
+    if end == len(data) and not whole:
+        raise MoreNeeded
+    if _SHARED_GROUPS in found and syntax != _DEFLATED:
+        return _read_with_pydicom(data[:end], wanted)
+    return Header(found)
+
+
+def _inflate(data: bytes, whole: bool) -> bytes:
+    """The data set of a file in deflated explicit VR little endian; PS3.5 A.5."""
+    if not whole:
+        raise MoreNeeded
+    try:
+        return zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, _LARGEST_INFLATED)
+    except zlib.error as err:
+        raise Unreadable("it cannot be inflated") from err
+
+
+def _walk(data: bytes, pos: int, explicit: bool, wanted: Wanted, found: dict[int, bytes]) -> int:
+    """Collect wanted elements from `pos` on; return where the first later one begins."""
+    numbers, last, end = wanted.numbers, wanted.last, len(data)
+    explicit_start, implicit_start = _EXPLICIT_START.unpack_from, _IMPLICIT_START.unpack_from
+    long_length = _LONG_LENGTH.unpack_from
+    length_is_long = _LENGTH_IS_LONG
+    while pos < end:
+        if explicit:
+            group, element, vr, length = explicit_start(data, pos)
+            number = group << 16 | element
+            if number > last:
+                return pos
+            is_long = length_is_long.get(vr)
+            if is_long is None:
+                raise _Unusual
+            if is_long:
+                (length,) = long_length(data, pos + 8)
+                pos += 12
+            else:
+                pos += 8
+        else:
+            group, element, length = implicit_start(data, pos)
+            number = group << 16 | element
+            if number > last:
+                return pos
+            pos += 8
+        if length == _UNDEFINED:
+            value = pos
+            pos = _skip_items(data, pos, explicit and vr != b"UN", 0)
+        else:
+            value = pos
+            pos += length
+        if number in numbers:
+            if pos > end:
+                raise struct.error
+            found[number] = data[value:pos]
+    return pos
+
+
+def _skip_items(data: bytes, pos: int, explicit: bool, depth: int) -> int:
+    """Where a sequence of undefined length ends, its delimiter included."""
+    if depth > _DEEPEST:
+        raise Unreadable("its sequences are nested too deeply")
+    while True:
+        group, element, length = _IMPLICIT_START.unpack_from(data, pos)
+        pos += 8
+        number = group << 16 | element
+        if number == _SEQUENCE_END:
+            return pos
+        if number != _ITEM:
+            raise _Unusual
+        if length != _UNDEFINED:
+            pos += length
+            continue
+        while True:
+            group, element, length = _IMPLICIT_START.unpack_from(data, pos)
+            if group << 16 | element == _ITEM_END:
+                pos += 8
+                break
+            nested = explicit
+            if explicit:
+                _, _, vr, length = _EXPLICIT_START.unpack_from(data, pos)
+                is_long = _LENGTH_IS_LONG.get(vr)
+                if is_long is None:
+                    raise _Unusual
+                nested = vr != b"UN"
+                if is_long:
+                    (length,) = _LONG_LENGTH.unpack_from(data, pos + 8)
+                    pos += 4
+            pos += 8
+            pos = (
+                _skip_items(data, pos, nested, depth + 1) if length == _UNDEFINED else pos + length
+            )
+
+
+def _read_with_pydicom(data: bytes, wanted: Wanted) -> Header:
+    import warnings
+    from io import BytesIO
+
+    from pydicom import dcmread
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        # pydicom raises whatever a broken file leads it to (struct.error, KeyError, ...)
+        try:
+            dataset = dcmread(
+                BytesIO(data), stop_before_pixels=True, specific_tags=sorted(wanted.numbers)
+            )
+            raw = _raw_values(dataset.file_meta, wanted) | _raw_values(dataset, wanted)
+            for item in dataset[_SHARED_GROUPS].value[:1] if _SHARED_GROUPS in dataset else ():
+                for group in item:
+                    if group.VR == "SQ" and group.value:
+                        raw = _raw_values(group.value[0], wanted) | raw
+        except Exception as err:
+            raise Unreadable("its header does not follow the standard") from err
+    raw.pop(_SHARED_GROUPS, None)
+    return Header(raw, dataset.original_encoding[1] is not False)
+
+
+def _raw_values(dataset: "Dataset", wanted: Wanted) -> dict[int, bytes]:
+    from pydicom.dataelem import RawDataElement
+
+    raw: dict[int, bytes] = {}
+    for tag in dataset.keys():  # noqa: SIM118 - iterating a Dataset would convert its elements
+        element: Any = dataset.get_item(tag)
+        number = _ENHANCED.get(int(tag), int(tag))
+        if number not in wanted.numbers:
+            continue
+        if isinstance(element, RawDataElement):
+            raw[number] = element.value or b""
+        elif isinstance(element.value, str | int | float | list):
+            # file meta elements and the character set are converted while they are read
+            values = element.value if isinstance(element.value, list) else [element.value]
+            raw[number] = "\\".join(map(str, values)).encode("latin-1", "replace")
+    return raw
+
+
+@lru_cache(maxsize=2048)  # what a series has in common is converted once
+def _text_value(vr: str, raw: bytes, many: bool, charset: bytes) -> Value | None:
+    text = _decode(raw, charset)
+    if not text:
+        return None
+    if vr not in ("DS", "IS"):
+        return [part.strip() for part in text.split("\\")] if many else text
+    convert = _decimal if vr == "DS" else _integer
+    numbers = [convert(part) for part in text.split("\\")]
+    return _one_or_list([number for number in numbers if number is not None], numbers, many)
+
+
+def _binary(vr: str, raw: bytes, many: bool, little_endian: bool) -> Value | None:
+    code = _NUMBERS[vr]
+    count, rest = divmod(len(raw), struct.calcsize(code))
+    if rest:
+        return None
+    numbers = struct.unpack(f"{'<' if little_endian else '>'}{count}{code}", raw)
+    return _one_or_list([number for number in numbers if math.isfinite(number)], numbers, many)
+
+
+def _one_or_list(valid: list[Scalar], given: Iterable[object], many: bool) -> Value | None:
+    if not valid or len(valid) != len(list(given)):
+        return None
+    return valid if many or len(valid) > 1 else valid[0]
+
+
+def _decimal(text: str) -> float | None:
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) and "_" not in text else None
+
+
+def _integer(text: str) -> int | None:
+    try:
+        return int(text) if "_" not in text else None
+    except ValueError:
+        number = _decimal(text)  # some scanners write 3.0
+        return int(number) if number is not None and number == int(number) else None
+
+
+def _decode(raw: bytes, charset: bytes) -> str:
+    """Text without padding and control characters; PS3.5 chapter 6."""
+    if raw.isascii() and b"\x1b" not in raw:
+        text = raw.decode("ascii")
+    else:
+        import warnings
+
+        from pydicom.charset import convert_encodings, decode_bytes
+
+        names = charset.rstrip(b"\0 ").decode("ascii", "replace").split("\\")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            text = decode_bytes(raw, convert_encodings(names), _DELIMITERS)
+    if text.isprintable():
+        return text.strip()
+    kept = (char if char.isprintable() else " " if char.isspace() else "" for char in text)
+    return "".join(kept).strip()

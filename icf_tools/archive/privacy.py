@@ -1,0 +1,114 @@
+"""Does a path or a description hold the identity of the person in the image?
+
+in: Identity, texts    out: which of its parts the texts hold, never the parts themselves
+"""
+
+import re
+import unicodedata
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+_PLACEHOLDERS = frozenset(
+    {"anon", "anonym", "anonymous", "anonymised", "anonymized", "phantom", "test", "unknown"}
+)
+"""What stands in the place of a name in images of nobody."""
+
+_SHORTEST_NAME = 3  # letters; shorter ones ("MR", "Li") are found only together with the others
+_SHORTEST_WITHIN = 5  # letters; a longer name is found inside a longer word, too
+_SHORTEST_ID = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """DICOM PatientName, PatientID and PatientBirthDate (YYYYMMDD), empty where unknown."""
+
+    name: str
+    patient_id: str
+    birth_date: str
+
+    def held_by(self, text: str) -> tuple[str, ...]:
+        """The keywords of those elements that can be read from the text."""
+        words = _words(text)
+        found = []
+        if self._name_in(words):
+            found.append("PatientName")
+        if self._id_in(words):
+            found.append("PatientID")
+        if self._birth_date_in(text):
+            found.append("PatientBirthDate")
+        return tuple(found)
+
+    def without(self, identifiers: Iterable[str]) -> "Identity":
+        """Less a name or id that is one of the identifiers the operator chose.
+
+        It must hold a digit, as pseudonyms do: an identifier of letters alone
+        may be the name itself.
+        """
+        chosen = {_joined(text) for text in identifiers}
+
+        def keep(text: str) -> str:
+            joined = _joined(text)
+            return "" if joined in chosen and re.search("[0-9]", joined) else text
+
+        return Identity(keep(self.name), keep(self.patient_id), self.birth_date)
+
+    def _name_in(self, words: list[str]) -> bool:
+        parts = [part for part in _words(self.name) if part not in _PLACEHOLDERS]
+        letters = [part for part in parts if not part.isdigit()]
+        if not letters:
+            return False
+        for part in letters:
+            if len(part) >= _SHORTEST_NAME and part in words:
+                return True
+            if len(part) >= _SHORTEST_WITHIN and any(part in word for word in words):
+                return True
+        for name in {"".join(parts), "".join(reversed(parts))}:
+            if len(name) >= _SHORTEST_NAME and _run_is(words, name):
+                return True
+            if len(name) >= _SHORTEST_WITHIN and any(name in word for word in words):
+                return True
+        return False
+
+    def _id_in(self, words: list[str]) -> bool:
+        name = _joined(self.patient_id)
+        if len(name) < _SHORTEST_ID or name in _PLACEHOLDERS:
+            return False
+        if name.isdigit() and len(name) <= _SHORTEST_ID:
+            return False  # any numbered file would hold it
+        return _run_is(words, name)
+
+    def _birth_date_in(self, text: str) -> bool:
+        match = re.fullmatch(r"([0-9]{4})[.-]?([0-9]{2})[.-]?([0-9]{2})", self.birth_date)
+        if match is None:
+            return False
+        year, month, day = match.groups()
+        if year not in text:
+            return False
+        orders = (year, month, day), (day, month, year), (month, day, year)
+        return any(
+            re.search(rf"(?<![0-9]){'[-_. /]?'.join(order)}(?![0-9])", text) for order in orders
+        )
+
+
+def _words(text: str) -> list[str]:
+    """Runs of letters and runs of digits, without case and accents."""
+    plain = unicodedata.normalize("NFKD", text)
+    plain = "".join(char for char in plain if not unicodedata.combining(char))
+    return re.findall(r"[^\W\d_]+|\d+", plain.casefold())
+
+
+def _joined(text: str) -> str:
+    return "".join(_words(text))
+
+
+def _run_is(words: list[str], name: str) -> bool:
+    """Whether some words in a row, joined, are the name."""
+    for first in range(len(words)):
+        joined = ""
+        for word in words[first:]:
+            joined += word
+            if joined == name:
+                return True
+            if not name.startswith(joined):
+                break
+    return False

@@ -1,0 +1,76 @@
+"""The command `icf`: every command by name, and errors as exit codes."""
+
+import signal
+import sys
+from collections.abc import Callable
+from types import FrameType
+from typing import Annotated, NoReturn
+
+import typer
+
+from icf_tools import __version__
+from icf_tools.cli.commands import add, archive, dataset, index
+from icf_tools.cli.status import status
+from icf_tools.errors import IcfError
+
+HELP = {"help_option_names": ["-h", "--help"]}
+
+app = typer.Typer(
+    help="Manage versioned imaging datasets: a folder of DICOM in, `datalad clone` out.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings=HELP,
+)
+for command in (add, archive, index, dataset, status):
+    app.command()(command)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"icf {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _icf(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+def run(program: Callable[[], object], name: str) -> NoReturn:
+    """Run a program; a refusal becomes one sentence and an exit code."""
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        program()
+    except IcfError as err:
+        _fail(name, err, err.exit_code)
+    except PermissionError as err:
+        _fail(name, f"no permission for {err.filename}; give it to this user", 8)
+    except OSError as err:
+        _fail(
+            name,
+            f"{err.strerror or err} ({err.filename or 'writing'}); mend that and run it again",
+            1,
+        )
+    except KeyboardInterrupt:
+        _fail(name, "interrupted; run it again to complete", 130)
+    sys.exit(0)
+
+
+def _fail(name: str, message: object, code: int) -> NoReturn:
+    print(f"{name}: {message}", file=sys.stderr)
+    sys.exit(code)
+
+
+def _terminate(number: int, _: FrameType | None) -> NoReturn:
+    sys.exit(128 + number)
+
+
+def main() -> NoReturn:
+    """Be the program icf."""
+    run(app, "icf")

@@ -1,0 +1,104 @@
+"""What commands say: progress on standard error, results on standard output."""
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from icf_tools.archive.collect import Progress
+
+if TYPE_CHECKING:
+    from icf_tools.archive.build import Built
+    from icf_tools.dataset.write import Deposited
+    from icf_tools.index.deposit import Indexed
+
+_SECONDS_BETWEEN_LINES = 10
+_MOST_PROBLEMS = 20
+
+
+@contextmanager
+def progress() -> Iterator[Progress]:
+    """A bar on a terminal; elsewhere a line now and then."""
+    if not sys.stderr.isatty():
+        yield _lines()
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn())
+    with Bars(
+        *columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True
+    ) as bars:
+        tasks: dict[str, Any] = {}
+
+        def show(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bars.add_task(what, total=total)
+            bars.update(tasks[what], completed=done, total=total)
+
+        yield show
+
+
+def _lines() -> Progress:
+    last = time.monotonic()
+
+    def show(what: str, done: int, total: int) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last >= _SECONDS_BETWEEN_LINES:
+            last = now
+            note(f"{what}: {done} of {total}")
+
+    return show
+
+
+def note(text: str) -> None:
+    """Something to know that is not the result."""
+    print(text, file=sys.stderr)
+
+
+def result(value: Any, lines: list[str], as_json: bool) -> None:
+    """The outcome, for a script or for a person."""
+    if as_json:
+        print(json.dumps(value, default=str, indent=1))
+    else:
+        print("\n".join(lines))
+
+
+def fields(value: Any) -> dict[str, Any]:
+    """A result as JSON has it."""
+    return asdict(value)
+
+
+def built_lines(built: "Built") -> list[str]:
+    """What became of the tarball; what is strange goes to standard error."""
+    what = "made" if built.made else "was there, of the same content"
+    if built.renamed:
+        note(f"{built.renamed} names were replaced; the metadata keeps the originals")
+    for member in built.unreadable[:_MOST_PROBLEMS]:
+        note(f"{member}: says that it is DICOM and cannot be parsed; kept as a plain file")
+    return [f"tarball {what}: {built.path} ({built.members} files, {built.size} bytes)"]
+
+
+def indexed_lines(indexed: "Indexed") -> list[str]:
+    """What became of the metadata, likewise."""
+    what = "made" if indexed.made else "was there"
+    for problem in indexed.problems[:_MOST_PROBLEMS]:
+        note(f"{problem.path}: {problem.reason}")
+    if len(indexed.problems) > _MOST_PROBLEMS:
+        note(f"... and {len(indexed.problems) - _MOST_PROBLEMS} more, listed in the metadata")
+    counts = f"{indexed.images} images in {indexed.series} series, {indexed.files} other files"
+    return [f"metadata {what}: {counts}"]
+
+
+def deposited_lines(deposited: "Deposited") -> list[str]:
+    """What became of the dataset, and how to clone it."""
+    what = "made" if deposited.made else "was there"
+    return [
+        f"dataset {what}: version {deposited.version}, commit {deposited.commits['master']}",
+        f"clone it with: datalad clone '{deposited.clone_url}'",
+    ]

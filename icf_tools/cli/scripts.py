@@ -1,0 +1,85 @@
+"""The first ICF tools' programs, by name and with their options.
+
+The container and the files in bin/ call these; each does what the `icf`
+command of its step does.
+"""
+
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from icf_tools.cli import commands, report
+from icf_tools.cli.app import HELP, run
+from icf_tools.cli.options import AllowIdentifying, DepositUrl, InputArgument, StoreDir, StoreUrl
+
+Ids = Annotated[
+    tuple[str, str],
+    typer.Option("--id", metavar="STUDY VISIT", help="The study's and the visit's identifier."),
+]
+
+
+def _make_studyvisit_archive(
+    input_dir: InputArgument,
+    ids: Ids,
+    store_dir: StoreDir = Path(),
+    output_dir: Annotated[
+        Path | None,
+        typer.Option("--output-dir", metavar="DIR", help="Deprecated: use --store-dir."),
+    ] = None,
+    allow_identifying: AllowIdentifying = False,
+) -> None:
+    """Pack a visit's DICOM files into its tarball.
+
+    Example: make_studyvisit_archive -o /data/store --id my-study P000123 /data/incoming/P000123
+    """
+    if output_dir is not None:
+        report.note("--output-dir is deprecated; use --store-dir")
+    commands.archive(*ids, input_dir, output_dir or store_dir, allow_identifying)
+
+
+def _deposit_visit_metadata(ids: Ids, store_dir: StoreDir = Path()) -> None:
+    """Read a visit's tarball once and deposit its metadata.
+
+    Example: deposit_visit_metadata -o /data/store --id my-study P000123
+    """
+    commands.index(*ids, store_dir)
+
+
+def _deposit_visit_dataset(
+    ids: Ids,
+    store_dir: StoreDir = Path(),
+    store_url: StoreUrl = None,
+    deposit_url: DepositUrl = None,
+) -> None:
+    """Deposit a DataLad dataset made from a visit's metadata.
+
+    Example: deposit_visit_dataset --store-url https://data.example.org --id my-study P000123
+    """
+    commands.dataset(*ids, store_dir, store_url, deposit_url)
+
+
+def _program(function: object, name: str) -> NoReturn:
+    program = typer.Typer(
+        add_completion=False,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings=HELP,
+    )
+    program.command(name)(function)  # type: ignore[type-var]
+    run(program, name)
+
+
+def make_studyvisit_archive() -> NoReturn:
+    """Be the program make_studyvisit_archive."""
+    _program(_make_studyvisit_archive, "make_studyvisit_archive")
+
+
+def deposit_visit_metadata() -> NoReturn:
+    """Be the program deposit_visit_metadata."""
+    _program(_deposit_visit_metadata, "deposit_visit_metadata")
+
+
+def deposit_visit_dataset() -> NoReturn:
+    """Be the program deposit_visit_dataset."""
+    _program(_deposit_visit_dataset, "deposit_visit_dataset")

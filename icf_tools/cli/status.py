@@ -1,0 +1,45 @@
+"""What the visits of a store have."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from icf_tools.cli import report
+from icf_tools.cli.options import AsJson, StoreDir
+from icf_tools.store.deposit import VisitStatus
+
+
+def status(
+    study: Annotated[str | None, typer.Argument(metavar="[STUDY", help="One study only.")] = None,
+    visit: Annotated[str | None, typer.Argument(metavar="[VISIT]]", help="One visit only.")] = None,
+    store_dir: StoreDir = Path(),
+    as_json: AsJson = False,
+) -> None:
+    """List the visits and what each of them has.
+
+    Example: icf status my-study --store-dir /data/store
+    """
+    from icf_tools.store.deposit import statuses
+
+    found = statuses(store_dir, study, visit)
+    items = [
+        {
+            "study": each.visit.study,
+            "visit": each.visit.visit,
+            "tarball": each.tarball,
+            "md5sum": each.md5sum,
+            "metadata": each.metadata,
+            "dataset": each.dataset,
+            "versions": each.versions,
+            "missing": each.missing,
+        }
+        for each in found
+    ]
+    report.result(items, [_line(each) for each in found] or ["no visits"], as_json)
+
+
+def _line(status: VisitStatus) -> str:
+    tarball = "no tarball" if status.tarball is None else f"{status.tarball} bytes"
+    state = f"missing: {', '.join(status.missing)}" if status.missing else "complete"
+    return f"{status.visit}\t{tarball}\t{state}"

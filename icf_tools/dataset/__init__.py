@@ -1,0 +1,1 @@
+"""Records in, a lightweight DataLad dataset out, deposited as two files."""

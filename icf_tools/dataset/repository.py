@@ -1,0 +1,135 @@
+"""Two commits in a bare repository, written by git from one stream.
+
+in: files of both branches    out: commit ids, and the repository as a folder
+
+No work tree and no process per file; git itself writes the pack. Each commit
+has the time and the author it is given, so its id depends on nothing else.
+"""
+
+import os
+import subprocess
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, cast
+
+from icf_tools.errors import IcfError
+
+_AUTHOR = "icf_tools <icf_tools@localhost>"
+BRANCHES = ("git-annex", "master")  # in the order of their names
+_CONFIG = "[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = true\n"
+
+
+class GitFailed(IcfError):
+    message = (
+        "git fast-import failed: {}; see that git 2.30 or later is installed and the disk has room"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """What one branch holds."""
+
+    message: str
+    files: Iterable[tuple[str, str]]
+    links: Iterable[tuple[str, str]] = ()
+
+
+def write(folder: Path, commits: dict[str, Commit], when: int) -> dict[str, str]:
+    """Make `folder` a bare repository; return the commit id of each branch.
+
+    `when` is the time of the commits, in seconds since 1970.
+    """
+    for name in ("objects/info", "objects/pack", "refs/heads"):
+        (folder / name).mkdir(parents=True)
+    (folder / "HEAD").write_text("ref: refs/heads/master\n")
+    (folder / "config").write_text(_CONFIG)
+    marks = folder / "marks"
+    command = ["git", *_options(), "fast-import", "--quiet", "--done", "--date-format=raw"]
+    command += ["--depth=0", f"--export-marks={marks}"]
+    try:
+        git = subprocess.Popen(
+            command,
+            cwd=folder,
+            env=_environment(folder),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        )
+    except FileNotFoundError as err:
+        raise GitFailed("there is no git") from err
+    with git:
+        with suppress(BrokenPipeError):  # what git says of it is raised below
+            _send(cast("IO[bytes]", git.stdin), commits, when)
+        said = git.communicate()[1].decode(errors="replace").strip()
+    if git.returncode:
+        raise GitFailed(said.splitlines()[0] if said else f"exit code {git.returncode}")
+    ids = dict(line.split() for line in marks.read_text().splitlines())
+    marks.unlink()
+    return {branch: ids[f":{mark}"] for mark, branch in enumerate(commits, start=1)}
+
+
+def refs_text(ids: dict[str, str]) -> str:
+    """What datalad-next's git remote helper makes of the repository's refs."""
+    lines = (f"{ids[branch]} refs/heads/{branch}\n" for branch in BRANCHES)
+    return "".join(lines) + "@refs/heads/master HEAD\n"
+
+
+def packed_refs(ids: dict[str, str]) -> str:
+    """The file packed-refs; format: git documentation, gitrepository-layout."""
+    lines = (f"{ids[branch]} refs/heads/{branch}\n" for branch in BRANCHES)
+    return "# pack-refs with: peeled fully-peeled sorted \n" + "".join(lines)
+
+
+def export_files(folder: Path, ids: dict[str, str]) -> Iterator[tuple[str, bytes | Path]]:
+    """What a clone needs of the repository, by path, in a fixed order."""
+    packs = sorted((folder / "objects/pack").glob("pack-*"))
+    names = "".join(f"P {pack.name}\n" for pack in packs if pack.suffix == ".pack")
+    yield "HEAD", (folder / "HEAD").read_bytes()
+    yield "config", _CONFIG.encode()
+    yield "objects/info/packs", f"{names}\n".encode()
+    for pack in packs:
+        yield f"objects/pack/{pack.name}", pack
+    yield "packed-refs", packed_refs(ids).encode()
+    yield "refs/", b""
+    yield "refs/heads/", b""
+
+
+def _options() -> list[str]:
+    # stored objects: the archive around them compresses better and faster
+    settings = ("pack.compression=0", "core.compression=0", "fastimport.unpackLimit=0")
+    return [word for setting in settings for word in ("-c", setting)]
+
+
+def _environment(folder: Path) -> dict[str, str]:
+    """This process's, less all that could change what git does."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    return kept | {
+        "GIT_DIR": str(folder),
+        "GIT_CONFIG_GLOBAL": os.devnull,
+        "GIT_CONFIG_NOSYSTEM": "1",
+        "LC_ALL": "C",
+    }
+
+
+def _send(out: IO[bytes], commits: dict[str, Commit], when: int) -> None:
+    """Format: git documentation, git-fast-import."""
+    for mark, (branch, commit) in enumerate(commits.items(), start=1):
+        message = _data(commit.message)
+        head = f"commit refs/heads/{branch}\nmark :{mark}\ncommitter {_AUTHOR} {when} +0000\n"
+        out.write(head.encode() + message)
+        for mode, files in (("100644", commit.files), ("120000", commit.links)):
+            for path, content in files:
+                out.write(f"M {mode} inline ".encode() + _quoted(path) + b"\n" + _data(content))
+    out.write(b"done\n")
+
+
+def _data(text: str) -> bytes:
+    content = text.encode("utf-8", "surrogateescape")
+    return b"data %d\n%b\n" % (len(content), content)
+
+
+def _quoted(path: str) -> bytes:
+    raw = path.encode("utf-8", "surrogateescape")
+    return b'"' + raw.replace(b"\\", b"\\\\").replace(b'"', b'\\"').replace(b"\n", b"\\n") + b'"'

@@ -1,0 +1,85 @@
+"""The record of each version of a visit's dataset: <visit>_versions.json.
+
+It is state: from the tarball and these records the deposit can be made again.
+"""
+
+import json
+import re
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from icf_tools.errors import Damaged, UsageError
+from icf_tools.model.visit import StorePath
+
+
+class BadVersions(Damaged):
+    message = "{} cannot be read: {}; take it from a copy of the store"
+
+
+class BadUrl(UsageError):
+    message = "{} is not a URL to record: {}"
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """One version of the dataset."""
+
+    n: int
+    timestamp: int  #: T, seconds since 1970: of its commits and log lines
+    store_url: str  #: of the tarball
+    deposit_url: str  #: of everything else
+    size: int  #: bytes of the tarball
+    md5: str  #: of the tarball
+    commits: dict[str, str]  #: id by branch
+
+
+def checked_url(url: str) -> str:
+    """The URL without a slash at its end. Raises BadUrl.
+
+    It goes into the history of every clone, so it may not hold a password.
+    """
+    match = re.fullmatch(r"([a-z][a-z0-9+.-]*)://([^/\s]*)(/\S*)?", url)
+    if match is None:
+        raise BadUrl(
+            repr(url),
+            "it needs a scheme and no blanks, as in https://data.example.org/store or file:///data/my%20store",
+        )
+    if ("@" in match[2] and match[1] != "ssh") or ":" in match[2].rpartition("@")[0]:
+        raise BadUrl(
+            "the store or deposit URL",
+            "it holds a user name or password; leave it out, DataLad asks for it",
+        )
+    if re.search(r"[?#{}]", url):
+        raise BadUrl(repr(url), "it may not hold any of ? # { }")
+    return url.rstrip("/")
+
+
+def read_versions(store: StorePath) -> tuple[Version, ...]:
+    """All versions, the oldest first; none where nothing is recorded. Raises BadVersions."""
+    path = store.versions_json
+    try:
+        items = json.loads(path.read_bytes())
+        versions = tuple(_version(item) for item in items)
+    except FileNotFoundError:
+        return ()
+    except (ValueError, KeyError, TypeError) as err:
+        raise BadVersions(path, "it does not follow its format") from err
+    if [version.n for version in versions] != list(range(1, len(versions) + 1)):
+        raise BadVersions(path, "its versions are not numbered 1, 2, ...")
+    return versions
+
+
+def versions_text(versions: tuple[Version, ...]) -> bytes:
+    """The content of the file."""
+    return json.dumps([_item(version) for version in versions], indent=1).encode() + b"\n"
+
+
+def _item(version: Version) -> dict[str, Any]:
+    item = asdict(version)
+    item["tarball"] = {"size": item.pop("size"), "md5": item.pop("md5")}
+    return item
+
+
+def _version(item: dict[str, Any]) -> Version:
+    rest = {key: item[key] for key in ("n", "timestamp", "store_url", "deposit_url", "commits")}
+    return Version(size=item["tarball"]["size"], md5=item["tarball"]["md5"], **rest)

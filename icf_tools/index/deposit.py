@@ -1,0 +1,92 @@
+"""Deposit a visit's metadata beside its tarball.
+
+in: <visit>_dicom.tar    out: <visit>_metadata_dicoms.json, <visit>_metadata_tarball.json
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from icf_tools.archive.collect import Progress
+from icf_tools.errors import Conflict
+from icf_tools.index.records import dicoms_json, read_images, read_tarball, tarball_json
+from icf_tools.index.scan import Problem, scan
+from icf_tools.model.dicom import RECORDED, Tag
+from icf_tools.model.visit import StorePath
+from icf_tools.store.deposit import recorded_md5
+from icf_tools.store.files import locked, new_file
+
+
+class OtherTarball(Conflict):
+    message = (
+        "{} describes a tarball with MD5 {}, the one in the store has {}; "
+        "find out which is right, then remove the other"
+    )
+
+
+class OtherMetadata(Conflict):
+    message = "{} says something else than the tarball; remove it and run icf index again"
+
+
+@dataclass(frozen=True, slots=True)
+class Indexed:
+    """A visit's metadata in the store."""
+
+    md5: str  #: of the tarball
+    images: int
+    files: int  #: members that are not DICOM
+    series: int
+    made: bool  #: False where all of it was there before
+    problems: tuple[Problem, ...]
+
+
+def index(
+    store: StorePath,
+    *,
+    tags: tuple[Tag, ...] = RECORDED,
+    progress: Progress = lambda *_: None,
+) -> Indexed:
+    """Read the tarball once and write what it holds, or find that it is there.
+
+    Raises NoTarball, DamagedTarball, OtherTarball, OtherMetadata, VisitLocked.
+    """
+    with locked(store):
+        if store.tarball_json.exists() and store.dicoms_json.exists():
+            return _there(store)
+        found = scan(store.tarball, tags, progress)
+        known = recorded_md5(store)
+        if known not in (None, found.md5):
+            raise OtherTarball(store.md5sum, known, found.md5)
+        _complete(store.dicoms_json, dicoms_json(found))
+        _complete(store.tarball_json, [tarball_json(found, store)])
+    images = [record for record in found.records if record.tags is not None]
+    return Indexed(
+        md5=found.md5,
+        images=len(images),
+        files=len(found.records) - len(images),
+        series=len({str(record.tags.get("SeriesInstanceUID")) for record in images if record.tags}),
+        made=True,
+        problems=tuple(found.problems),
+    )
+
+
+def _there(store: StorePath) -> Indexed:
+    facts = read_tarball(store)
+    known = recorded_md5(store)
+    if known not in (None, facts.md5):
+        raise OtherTarball(store.tarball_json, facts.md5, known)
+    images = 0
+    series = set()
+    for image in read_images(store, facts):
+        images += 1
+        series.add(str((image.tags or {}).get("SeriesInstanceUID")))
+    return Indexed(facts.md5, images, len(facts.files), len(series), False, facts.problems)
+
+
+def _complete(path: Path, content: Iterable[bytes]) -> None:
+    """Write the file, or see that it has this content."""
+    if not path.exists():
+        with new_file(path) as out:
+            out.writelines(content)
+    elif path.read_bytes() != b"".join(content):
+        raise OtherMetadata(path)

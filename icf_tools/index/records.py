@@ -1,0 +1,243 @@
+"""The two metadata files of a visit, written and read.
+
+in: Scan    out: <visit>_metadata_dicoms.json, <visit>_metadata_tarball.json; and back
+
+The names and keys of the first ICF tools keep their meaning: the one file is
+an array of images, the other an object about the tarball. What they did not
+have is added there. docs/formats.md specifies both.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from icf_tools.errors import Damaged, NotFound
+from icf_tools.index.scan import Problem, Record, Scan
+from icf_tools.model.dicom import FIRST_TOOLS, SERIES, Value
+from icf_tools.model.visit import StorePath
+
+FORMAT = 1
+"""Version of what is added to the keys of the first tools."""
+
+_BASIC = ("path", "md5", "size", "offset", "original_path")
+_OLD_KEYS = tuple(tag.keyword for tag in FIRST_TOOLS)
+_AT_IMAGE = frozenset({*_OLD_KEYS, SERIES})
+
+
+class NoMetadata(NotFound):
+    message = "no metadata of visit {} in {}; make it from the tarball with icf index"
+
+
+class BadMetadata(Damaged):
+    message = "{} is not metadata of a visit: {}; remove it and run icf index"
+
+
+@dataclass(frozen=True, slots=True)
+class TarballFacts:
+    """What <visit>_metadata_tarball.json says of the tarball."""
+
+    size: int  #: bytes
+    md5: str
+    dataset_path: str
+    store_path: str
+    timestamp: int  #: seconds since 1970 of the newest member; 0 where it is not known
+    series: dict[str, dict[str, Value]]  #: what all images of a series have in common
+    files: tuple[Record, ...]  #: members that are not DICOM
+    problems: tuple[Problem, ...]
+
+
+def dicoms_json(scan: Scan) -> Iterator[bytes]:
+    """The array of images, one to a line."""
+    series = _common(scan.records)
+    separator = b"[\n"
+    for record in scan.records:
+        if record.tags is None:
+            continue
+        tags = record.tags
+        common = series.get(str(tags.get(SERIES, "")), {})
+        image: dict[str, Value] = {"path": record.path, "md5": record.md5, "size": record.size}
+        image |= {keyword: tags.get(keyword, "") for keyword in _OLD_KEYS}
+        image |= _added(record)
+        image |= {
+            keyword: value
+            for keyword, value in tags.items()
+            if keyword in _AT_IMAGE or keyword not in common
+        }
+        yield separator + json.dumps(image).encode()
+        separator = b",\n"
+    yield b"[]\n" if separator == b"[\n" else b"\n]\n"
+
+
+def tarball_json(scan: Scan, store: StorePath) -> bytes:
+    """The object about the tarball."""
+    files = (record for record in scan.records if record.tags is None)
+    content = {
+        "size": scan.size,
+        "md5": scan.md5,
+        "dspath": store.visit.dataset_path,
+        "storepath": store.visit.store_path,
+        "format": FORMAT,
+        "timestamp": scan.timestamp,
+        "series": {
+            uid: {keyword: value for keyword, value in common.items() if keyword != SERIES}
+            for uid, common in _common(scan.records).items()
+        },
+        "files": [
+            {"path": file.path, "md5": file.md5, "size": file.size, **_added(file)}
+            for file in files
+        ],
+        "problems": [{"path": p.path, "reason": p.reason} for p in scan.problems],
+    }
+    return json.dumps(content, indent=1).encode() + b"\n"
+
+
+def read_tarball(store: StorePath) -> TarballFacts:
+    """What is known of the tarball, also from a file of the first tools.
+
+    Raises NoMetadata and BadMetadata.
+    """
+    path = store.tarball_json
+    content = _load(path, store)
+    if not isinstance(content, dict):
+        raise BadMetadata(path, "it is not an object")
+    try:
+        for key in ("dspath", "storepath"):
+            _check_path(content[key], path)
+        facts = TarballFacts(
+            size=_size(content["size"]),
+            md5=_md5(content["md5"]),
+            dataset_path=content["dspath"],
+            store_path=content["storepath"],
+            timestamp=max(0, int(content.get("timestamp", 0))),
+            series=dict(content.get("series", {})),
+            files=tuple(_record(item, {}, path) for item in content.get("files", ())),
+            problems=tuple(Problem(**item) for item in content.get("problems", ())),
+        )
+    except KeyError as err:
+        raise BadMetadata(path, f"it has no {err.args[0]!r}") from err
+    except (TypeError, ValueError, AttributeError) as err:
+        raise BadMetadata(path, "a value has the wrong type") from err
+    return facts
+
+
+def read_images(store: StorePath, facts: TarballFacts) -> Iterator[Record]:
+    """The images in the order of the file, each with all its tags.
+
+    Holds one image at a time. Raises NoMetadata and BadMetadata.
+    """
+    path = store.dicoms_json
+    for item in _array(path, store):
+        try:
+            common = facts.series.get(item.get(SERIES, ""), {})
+            yield _record(item, common, path)
+        except KeyError as err:
+            raise BadMetadata(path, f"an image has no {err.args[0]!r}") from err
+        except (TypeError, ValueError, AttributeError) as err:
+            raise BadMetadata(path, "a value has the wrong type") from err
+
+
+def _added(record: Record) -> dict[str, Value]:
+    added: dict[str, Value] = {}
+    if record.offset is not None:
+        added["offset"] = record.offset
+    if record.original_path is not None:
+        added["original_path"] = record.original_path
+    return added
+
+
+def _common(records: Iterable[Record]) -> dict[str, dict[str, Value]]:
+    """By series, the tags that every one of its images has with the same value."""
+    series: dict[str, dict[str, Value]] = {}
+    for record in records:
+        if not record.tags or SERIES not in record.tags:
+            continue
+        uid = str(record.tags[SERIES])
+        common = series.get(uid)
+        if common is None:
+            series[uid] = dict(record.tags)
+        elif not common.items() <= record.tags.items():
+            series[uid] = {
+                keyword: value
+                for keyword, value in common.items()
+                if record.tags.get(keyword) == value
+            }
+    return dict(sorted(series.items()))
+
+
+def _load(path: Path, store: StorePath) -> Any:
+    try:
+        return json.loads(path.read_bytes())
+    except FileNotFoundError as err:
+        raise NoMetadata(store.visit, path.parent) from err
+    except ValueError as err:
+        raise BadMetadata(path, "it is not JSON") from err
+
+
+def _array(path: Path, store: StorePath) -> Iterator[Any]:
+    """The items of a JSON array, decoded one at a time."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as err:
+        raise NoMetadata(store.visit, path.parent) from err
+    except UnicodeDecodeError as err:
+        raise BadMetadata(path, "it is not JSON") from err
+    decode = json.JSONDecoder().raw_decode
+    gap = re.compile(r"[ \t\n\r]*")
+
+    def after_gap(position: int) -> int:
+        match = gap.match(text, position)
+        return position if match is None else match.end()
+
+    position = after_gap(0)
+    if text[position : position + 1] != "[":
+        raise BadMetadata(path, "it is not an array")
+    position = after_gap(position + 1)
+    mark = "]" if text[position : position + 1] == "]" else ","
+    if mark == "]":
+        position = after_gap(position + 1)
+    while mark == ",":
+        try:
+            item, position = decode(text, position)
+        except ValueError as err:
+            raise BadMetadata(path, "it is not JSON") from err
+        yield item
+        position = after_gap(position)
+        mark = text[position : position + 1]
+        position = after_gap(position + 1)
+    if mark != "]" or position != len(text):
+        raise BadMetadata(path, "it is not JSON")
+
+
+def _record(item: dict[str, Any], common: dict[str, Value], path: Path) -> Record:
+    _check_path(item["path"], path)
+    own = {key: value for key, value in item.items() if key not in _BASIC and value != ""}
+    offset = item.get("offset")
+    return Record(
+        path=item["path"],
+        size=_size(item["size"]),
+        offset=None if offset is None else _size(offset),
+        md5=_md5(item["md5"]),
+        original_path=item.get("original_path"),
+        tags=common | own,
+    )
+
+
+def _check_path(text: str, path: Path) -> None:
+    parts = PurePosixPath(text)
+    if parts.is_absolute() or ".." in parts.parts or not parts.parts or "\n" in text:
+        raise BadMetadata(path, f"the path {text!r} leads out of the dataset")
+
+
+def _size(number: int) -> int:
+    if type(number) is not int or number < 0:
+        raise ValueError(number)
+    return number
+
+
+def _md5(text: str) -> str:
+    if re.fullmatch("[0-9a-f]{32}", text) is None:
+        raise ValueError(text)
+    return text

@@ -1,0 +1,1 @@
+"""Values that every step shares; nothing here reads or writes."""

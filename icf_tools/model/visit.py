@@ -1,0 +1,134 @@
+"""Who a visit is, and where each of its files lies.
+
+Every file name of the store is spelled here and nowhere else.
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from icf_tools.errors import UsageError
+
+# No slash, no leading dot, no blank: safe as a file name, in a URL and in a
+# shell. 100 characters leave room for the suffixes below (255 bytes a name).
+_NAME = r"[A-Za-z0-9][A-Za-z0-9._+=@,-]{0,99}"
+
+
+class BadIdentifier(UsageError):
+    message = (
+        "the {} identifier {!r} is not a safe file name: use 1 to 100 of the characters "
+        "A-Z a-z 0-9 . _ + = @ , - and begin with a letter or a digit"
+    )
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Visit:
+    """The time between entering and leaving a scanner."""
+
+    study: str  #: unique in the store
+    visit: str  #: unique in its study
+
+    def __post_init__(self) -> None:
+        for kind, name in (("study", self.study), ("visit", self.visit)):
+            if not self.is_name(name):
+                raise BadIdentifier(kind, name)
+
+    @staticmethod
+    def is_name(text: str) -> bool:
+        """Whether the text may be an identifier."""
+        return re.fullmatch(_NAME, text) is not None
+
+    @classmethod
+    def parse(cls, text: str) -> "Visit":
+        """The inverse of `str`."""
+        study, _, visit = text.partition("/")
+        return cls(study, visit)
+
+    def __str__(self) -> str:
+        return f"{self.study}/{self.visit}"
+
+    @property
+    def prefix(self) -> str:
+        """First component of every member path of the tarball."""
+        return f"{self.study}_{self.visit}"
+
+    @property
+    def dataset_path(self) -> str:
+        """Where the tarball lies inside the visit's dataset."""
+        return f"icf/{self.visit}_dicom.tar"
+
+    @property
+    def store_path(self) -> str:
+        """Where the tarball lies below the store URL."""
+        return f"{self.study}/{self.visit}_dicom.tar"
+
+    def clone_url(self, deposit_url: str) -> str:
+        """What `datalad clone` wants; quote it for a shell."""
+        return (
+            "datalad-annex::?type=external&externaltype=uncurl&encryption=none"
+            f"&url={deposit_url}/{self.study}/{self.visit}_{{{{annex_key}}}}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class StorePath:
+    """The files of one visit in a store."""
+
+    root: Path
+    visit: Visit
+
+    @property
+    def study(self) -> Path:
+        return self.root / self.visit.study
+
+    def _file(self, suffix: str) -> Path:
+        return self.study / f"{self.visit.visit}_{suffix}"
+
+    @property
+    def tarball(self) -> Path:
+        return self._file("dicom.tar")
+
+    @property
+    def md5sum(self) -> Path:
+        return self._file("dicom.tar.md5sum")
+
+    @property
+    def tarball_json(self) -> Path:
+        return self._file("metadata_tarball.json")
+
+    @property
+    def dicoms_json(self) -> Path:
+        return self._file("metadata_dicoms.json")
+
+    @property
+    def versions_json(self) -> Path:
+        return self._file("versions.json")
+
+    @property
+    def refs(self) -> Path:
+        return self._file("XDLRA--refs")
+
+    @property
+    def repo_export(self) -> Path:
+        return self._file("XDLRA--repo-export")
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """In the order of the flow: each may point only to what stands before it."""
+        return (
+            self.tarball,
+            self.md5sum,
+            self.dicoms_json,
+            self.tarball_json,
+            self.versions_json,
+            self.repo_export,
+            self.refs,
+        )
+
+    @property
+    def lock(self) -> Path:
+        return self.study / f".{self.visit.visit}.lock"
+
+
+SITE_SETTINGS = "site.yaml"
+STUDY_SETTINGS = "study.yaml"

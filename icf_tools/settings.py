@@ -1,0 +1,133 @@
+"""What a site and a study have settled.
+
+in: site.yaml, study.yaml    out: Settings
+
+One schema for both files; where both have a say the study's word wins, and
+lists are joined. docs/settings.md lists the keys.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from icf_tools.errors import UsageError
+from icf_tools.model.dicom import RECORDED, Tag
+from icf_tools.model.visit import SITE_SETTINGS, STUDY_SETTINGS, StorePath
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+
+_TEXTS = {"CS", "DA", "DT", "LO", "SH", "TM", "UI"}
+_NUMBERS = {"DS", "FD", "FL", "IS", "SL", "SS", "UL", "US"}
+
+
+class BadSettings(UsageError):
+    message = "{}, line {}: {}"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The settings that hold for one study."""
+
+    store_url: str | None = None
+    deposit_url: str | None = None
+    tags: tuple[Tag, ...] = RECORDED  #: the elements to record
+
+
+def read_settings(store: StorePath) -> Settings:
+    """The settings of the visit's study. Raises BadSettings and DeniedElement."""
+    files = [store.root / SITE_SETTINGS, store.study / STUDY_SETTINGS]
+    files = [file for file in files if file.is_file()]
+    if not files:
+        return Settings()
+    given: dict[str, str] = {}
+    added: list[Tag] = []
+    denied: set[str] = set()
+    for file in files:
+        content, lines = _load(file)
+        given |= {key: content[key] for key in ("store_url", "deposit_url") if content[key]}
+        for key, keep in (("tags", added.append), ("deny", lambda tag: denied.add(tag.keyword))):
+            for place, keyword in enumerate(content[key]):
+                keep(_tag(keyword, file, lines[key, place], denying=key == "deny"))
+    tags = {tag.keyword: tag for tag in (*RECORDED, *added)}
+    return Settings(
+        store_url=given.get("store_url"),
+        deposit_url=given.get("deposit_url"),
+        tags=tuple(tag for keyword, tag in tags.items() if keyword not in denied),
+    )
+
+
+def _load(file: Path) -> tuple[dict[str, Any], dict[tuple[Any, ...], int]]:
+    """The checked content, and the line of each of its places."""
+    import yaml
+    from pydantic import BaseModel, ConfigDict, ValidationError
+
+    class Schema(BaseModel):
+        model_config = ConfigDict(extra="forbid", strict=True)
+
+        store_url: str | None = None
+        deposit_url: str | None = None
+        tags: list[str] = []
+        deny: list[str] = []
+
+    try:
+        loader = yaml.SafeLoader(file.read_text(encoding="utf-8"))
+        node = loader.get_single_node()
+        lines = dict(_lines(node, ()))
+        content = loader.construct_document(node) if node is not None else {}
+    except yaml.MarkedYAMLError as err:
+        mark = err.problem_mark or err.context_mark
+        raise BadSettings(
+            file, mark.line + 1 if mark else 1, f"it is not YAML: {err.problem}"
+        ) from err
+    except (yaml.YAMLError, UnicodeDecodeError) as err:
+        raise BadSettings(file, 1, "it is not YAML in UTF-8") from err
+    try:
+        return Schema.model_validate(content or {}).model_dump(), lines
+    except ValidationError as err:
+        raise _refusal(file, err, lines, list(Schema.model_fields)) from err
+
+
+def _lines(node: Any, place: tuple[Any, ...]) -> Iterable[tuple[tuple[Any, ...], int]]:
+    import yaml
+
+    if node is not None:
+        yield place, node.start_mark.line + 1
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            yield from _lines(value, (*place, key.value))
+            yield (*place, key.value), key.start_mark.line + 1
+    elif isinstance(node, yaml.SequenceNode):
+        for number, value in enumerate(node.value):
+            yield from _lines(value, (*place, number))
+
+
+def _refusal(
+    file: Path, err: "ValidationError", lines: dict[tuple[Any, ...], int], keys: list[str]
+) -> BadSettings:
+    first = err.errors()[0]
+    name = ".".join(map(str, first["loc"])) or "the file"
+    if first["type"] == "extra_forbidden":
+        said = f"there is no setting {name!r}; the settings are {', '.join(keys)}"
+    else:
+        said = f"{name}: {first['msg'].lower()}"
+    return BadSettings(file, lines.get(tuple(first["loc"]), 1), said)
+
+
+def _tag(keyword: str, file: Path, line: int, *, denying: bool) -> Tag:
+    from pydicom.datadict import dictionary_VM, dictionary_VR, tag_for_keyword
+
+    number = tag_for_keyword(keyword)
+    if number is None:
+        raise BadSettings(file, line, f"{keyword!r} is not a keyword of the DICOM dictionary")
+    known = {tag.keyword: tag for tag in RECORDED}
+    if keyword in known:
+        return known[keyword]
+    vr = dictionary_VR(number)
+    if denying:
+        raise BadSettings(file, line, f"{keyword} is not recorded anyway; remove it")
+    tag = Tag(keyword, number, vr, many=dictionary_VM(number) not in ("1", "1-1"))
+    if vr not in _TEXTS | _NUMBERS:
+        raise BadSettings(file, line, f"{keyword} holds no short text or number (VR {vr})")
+    return tag

@@ -1,0 +1,1 @@
+"""Bytes at rest: whole-or-nothing files, locks, and what a visit has."""

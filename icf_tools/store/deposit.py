@@ -1,0 +1,108 @@
+"""What a visit has in the store, told from names and small files alone."""
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from icf_tools.errors import NotFound
+from icf_tools.model.visit import StorePath, Visit
+
+_FILE = re.compile(
+    r"(.+)_(dicom\.tar|dicom\.tar\.md5sum|metadata_(?:dicoms|tarball)\.json|versions\.json"
+    r"|XDLRA--refs|XDLRA--repo-export)"
+)
+
+
+class NoStore(NotFound):
+    message = "no store at {}; give the folder that holds the studies"
+
+
+class NoStudy(NotFound):
+    message = "no study {} in the store {}; icf status without a study lists them"
+
+
+class NoVisit(NotFound):
+    message = "no visit {} in the store {}; icf status with the study alone lists them"
+
+
+@dataclass(frozen=True, slots=True)
+class VisitStatus:
+    """Which steps a visit has behind it."""
+
+    visit: Visit
+    tarball: int | None  #: bytes; None where there is none
+    md5sum: bool
+    metadata: bool
+    versions: int  #: of the dataset, as recorded; the first tools recorded none
+    dataset: bool
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """What a run of `icf add` would make; a tarball may have been removed for good."""
+        kept_elsewhere = self.tarball is None and (self.metadata or self.dataset)
+        steps = {
+            "tarball": self.tarball is not None or kept_elsewhere,
+            "md5sum": self.md5sum or kept_elsewhere,
+            "metadata": self.metadata or self.dataset,
+            "dataset": self.dataset,
+        }
+        return tuple(name for name, there in steps.items() if not there)
+
+
+def statuses(root: Path, study: str | None = None, visit: str | None = None) -> list[VisitStatus]:
+    """The visits of the store, of one study, or one visit; sorted.
+
+    Raises NoStore, NoStudy and NoVisit.
+    """
+    if not root.is_dir():
+        raise NoStore(root)
+    if study is None:
+        return [status(StorePath(root, each)) for each in sorted(_visits(root))]
+    if visit is not None:
+        one = StorePath(root, Visit(study, visit))
+        if not any(file.exists() for file in one.files):
+            raise NoVisit(one.visit, root)
+        return [status(one)]
+    if not StorePath(root, Visit(study, "any")).study.is_dir():
+        raise NoStudy(study, root)
+    return [status(StorePath(root, each)) for each in sorted(_visits_of(root, study))]
+
+
+def status(store: StorePath) -> VisitStatus:
+    """One visit, which may have nothing."""
+    return VisitStatus(
+        visit=store.visit,
+        tarball=store.tarball.stat().st_size if store.tarball.exists() else None,
+        md5sum=store.md5sum.exists(),
+        metadata=store.tarball_json.exists() and store.dicoms_json.exists(),
+        versions=len(json.loads(store.versions_json.read_bytes()))
+        if store.versions_json.exists()
+        else 0,
+        dataset=store.refs.exists() and store.repo_export.exists(),
+    )
+
+
+def recorded_md5(store: StorePath) -> str | None:
+    """The tarball's MD5 as the store has it on record, None where it has not."""
+    if store.md5sum.exists():
+        return store.md5sum.read_text(encoding="ascii", errors="replace")[:32]
+    if store.tarball_json.exists():
+        try:
+            return str(json.loads(store.tarball_json.read_bytes())["md5"])
+        except (ValueError, KeyError, TypeError):
+            return None  # the step that reads it says what is wrong with it
+    return None
+
+
+def _visits(root: Path) -> Iterator[Visit]:
+    for study in root.iterdir():
+        if study.is_dir():
+            yield from _visits_of(root, study.name)
+
+
+def _visits_of(root: Path, study: str) -> set[Visit]:
+    names = (path.name for path in (root / study).iterdir())
+    found = (match[1] for name in names if (match := _FILE.fullmatch(name)))
+    return {Visit(study, visit) for visit in found if Visit.is_name(study) and Visit.is_name(visit)}
