@@ -262,10 +262,12 @@ def _raw_values(dataset: "Dataset", wanted: Wanted) -> dict[int, bytes]:
 
     raw: dict[int, bytes] = {}
     for tag in dataset.keys():  # noqa: SIM118 - iterating a Dataset would convert its elements
-        element: Any = dataset.get_item(tag)
-        number = _ENHANCED.get(int(tag), int(tag))
+        number = int(tag)
+        if number in _ENHANCED:
+            raw[_ENHANCED[number]] = str(dataset[tag].value).encode()
         if number not in wanted.numbers:
             continue
+        element: Any = dataset.get_item(tag)
         if isinstance(element, RawDataElement):
             raw[number] = element.value or b""
         elif isinstance(element.value, str | int | float | list):

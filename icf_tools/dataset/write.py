@@ -18,7 +18,7 @@ from icf_tools.dataset import branch
 from icf_tools.dataset.repository import Commit, export_files, packed_refs, refs_text, write
 from icf_tools.dataset.versions import Version, checked_url, read_versions, versions_text
 from icf_tools.errors import Conflict, UsageError
-from icf_tools.index.records import read_images, read_tarball
+from icf_tools.index.records import NoMetadata, read_images, read_tarball
 from icf_tools.model.visit import StorePath
 from icf_tools.store.files import locked, new_file
 
@@ -55,6 +55,8 @@ def dataset(store: StorePath, store_url: str | None, deposit_url: str | None = N
         raise NoUrl(store.visit)
     store_url = checked_url(store_url)
     deposit_url = checked_url(deposit_url or store_url)
+    if not any(path.exists() for path in (store.tarball_json, store.versions_json, store.refs)):
+        raise NoMetadata(store.visit, store.study)
     with locked(store):
         versions = read_versions(store)
         complete = store.refs.exists() and store.repo_export.exists()

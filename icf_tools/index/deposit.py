@@ -10,7 +10,7 @@ from pathlib import Path
 from icf_tools.archive.collect import Progress
 from icf_tools.errors import Conflict
 from icf_tools.index.records import dicoms_json, read_images, read_tarball, tarball_json
-from icf_tools.index.scan import Problem, scan
+from icf_tools.index.scan import NoTarball, Problem, scan
 from icf_tools.model.dicom import RECORDED, Tag
 from icf_tools.model.visit import StorePath
 from icf_tools.store.deposit import recorded_md5
@@ -50,6 +50,8 @@ def index(
 
     Raises NoTarball, DamagedTarball, OtherTarball, OtherMetadata, VisitLocked.
     """
+    if not store.tarball.exists() and not store.tarball_json.exists():
+        raise NoTarball(store.tarball)
     with locked(store):
         if store.tarball_json.exists() and store.dicoms_json.exists():
             return _there(store)

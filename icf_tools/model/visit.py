@@ -16,7 +16,7 @@ _NAME = r"[A-Za-z0-9][A-Za-z0-9._+=@,-]{0,99}"
 
 class BadIdentifier(UsageError):
     message = (
-        "the {} identifier {!r} is not a safe file name: use 1 to 100 of the characters "
+        "the {} identifier {!r} is not a safe file name; use 1 to 100 of the characters "
         "A-Z a-z 0-9 . _ + = @ , - and begin with a letter or a digit"
     )
 

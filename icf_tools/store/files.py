@@ -8,10 +8,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from icf_tools.errors import AccessDenied, Conflict, Locked
+from icf_tools.errors import AccessDenied, Conflict, IcfError, Locked
 from icf_tools.model.visit import StorePath
 
 PIECE = 1 << 20  # bytes; what is read at once
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK}
 
 
@@ -25,6 +26,10 @@ class VisitLocked(Locked):
 
 class CannotWrite(AccessDenied):
     message = "cannot write to {}; give this user permission to write to the store"
+
+
+class NoRoom(IcfError):
+    message = "no room to write {}: {}; free some and run the command again"
 
 
 @contextmanager
@@ -57,7 +62,8 @@ def locked(store: StorePath) -> Iterator[None]:
 def new_file(path: Path) -> Iterator[BinaryIO]:
     """Write a file that appears under its name when it is complete, and on disk.
 
-    Raises AlreadyThere where the name is taken, before and after writing.
+    Raises AlreadyThere where the name is taken, before and after writing,
+    CannotWrite and NoRoom; nothing is left then.
     The caller holds the visit's lock.
     """
     if path.exists():
@@ -69,6 +75,10 @@ def new_file(path: Path) -> Iterator[BinaryIO]:
             out.flush()
             os.fsync(out.fileno())
         _link(part, path)
+    except OSError as err:
+        if err.errno in _NO_ROOM:
+            raise NoRoom(path, err.strerror) from err
+        raise
     finally:
         part.unlink(missing_ok=True)
     sync_folder(path.parent)

@@ -1,0 +1,247 @@
+"""The fast header reader against pydicom, on every file that can be had."""
+
+import glob
+import struct
+import warnings
+import zlib
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import pydicom
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pydicom.dataset import Dataset
+from pydicom.multival import MultiValue
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ImplicitVRLittleEndian,
+)
+
+from icf_tools.archive import header as module
+from icf_tools.archive.header import Header, MoreNeeded, Unreadable, Wanted, read_header
+from icf_tools.model.dicom import RECORDED
+from tests import dicoms
+
+WANTED = Wanted.for_index(RECORDED)
+WHEELS = sorted(
+    glob.glob(f"{Path(pydicom.__file__).parent}/data/test_files/**/*", recursive=True)
+    + glob.glob(f"{Path(nibabel.__file__).parent}/nicom/tests/data/*.dcm")
+    + glob.glob(f"{Path(nibabel.__file__).parent}/tests/data/*.dcm")
+)
+FILES = [Path(name) for name in WHEELS if Path(name).is_file()]
+
+
+def recorded(header: Header) -> dict[str, Any]:
+    values = {tag.keyword: header.value(tag) for tag in RECORDED}
+    return {keyword: value for keyword, value in values.items() if value is not None}
+
+
+def with_pydicom(data: bytes) -> dict[str, Any] | None:
+    """What pydicom makes of the same elements, as JSON has it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            dataset = pydicom.dcmread(BytesIO(data), stop_before_pixels=True)
+        except pydicom.errors.InvalidDicomError:
+            return None
+        values = {}
+        for tag in RECORDED:
+            source = dataset.file_meta if tag.number >> 16 == 2 else dataset
+            try:
+                value = source[tag.number].value if tag.number in source else None
+                if value is None or value == "" or (isinstance(value, MultiValue) and not value):
+                    continue
+                values[tag.keyword] = plain(value, tag.vr, tag.many)
+            except (ValueError, TypeError, OverflowError):
+                continue  # a number that is none
+    return {keyword: value for keyword, value in values.items() if value not in (None, "")}
+
+
+def plain(value: Any, vr: str, many: bool) -> Any:
+    if isinstance(value, MultiValue | list):
+        parts = [plain(each, vr, False) for each in value]
+        return parts if many or vr in ("DS", "IS", "US") else "\\".join(parts)
+    single = {"DS": float, "IS": int, "US": int}.get(vr, lambda text: str(text).strip(" \0"))(value)
+    return [single] if many else single
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_the_wheels_images_read_as_pydicom_reads_them(path: Path) -> None:
+    data = path.read_bytes()
+    expected = with_pydicom(data)
+    if path.name == "rtplan_truncated.dcm":  # pydicom reads what is left of it
+        with pytest.raises(Unreadable):
+            read_header(data, WANTED, whole=True)
+        return
+    header = read_header(data, WANTED, whole=True)
+    if expected is None:
+        assert header is None
+    else:
+        assert header is not None
+        values = recorded(header)
+        if "liver" in path.name:  # enhanced: more stands in its shared groups
+            assert expected.items() <= values.items()
+            assert values["SliceThickness"] == 1.0
+        else:
+            assert values == expected
+
+
+def test_real_images_read_as_pydicom_reads_them(test_data: Path) -> None:
+    files = [path for path in sorted(test_data.rglob("*")) if path.suffix in (".dcm", ".ima")]
+    assert len(files) > 500
+    for path in files[::7]:
+        data = path.read_bytes()
+        header = read_header(data, WANTED, whole=True)
+        assert header is not None
+        assert recorded(header) == with_pydicom(data), path
+
+
+def encoded(dataset: Dataset, syntax: str) -> bytes:
+    dataset.file_meta.TransferSyntaxUID = syntax
+    out = BytesIO()
+    dataset.save_as(out, enforce_file_format=True)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize(
+    "syntax",
+    [ImplicitVRLittleEndian, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian],
+)
+def test_other_encodings_give_the_same(syntax: str) -> None:
+    image = dicoms.image(EchoNumbers=[1, 2], PixelSpacing=[1.5, 2])
+    plain_header = read_header(encoded(image, dicoms.ExplicitVRLittleEndian), WANTED, whole=True)
+    header = read_header(encoded(image, syntax), WANTED, whole=True)
+    assert header is not None
+    assert plain_header is not None
+    assert recorded(header) == recorded(plain_header) | {"TransferSyntaxUID": syntax}
+    assert recorded(header)["EchoNumbers"] == [1, 2]
+    assert recorded(header)["PixelSpacing"] == [1.5, 2.0]
+    assert recorded(header)["Rows"] == 4
+
+
+@pytest.mark.parametrize("defined_length", [True, False])
+def test_sequences_before_a_tag_are_passed_over(defined_length: bool) -> None:
+    inner = Dataset()
+    inner.ReferencedSOPInstanceUID = "1.2.3"
+    inner.SeriesDescription = "of another image"
+    inner.ReferencedSeriesSequence = [Dataset()]
+    inner["ReferencedSeriesSequence"].is_undefined_length = not defined_length
+    image = dicoms.image(ReferencedImageSequence=[inner, inner])
+    image["ReferencedImageSequence"].is_undefined_length = not defined_length
+    for item in image.ReferencedImageSequence:
+        item.is_undefined_length_sequence_item = not defined_length
+    header = read_header(encoded(image, dicoms.ExplicitVRLittleEndian), WANTED, whole=True)
+    assert header is not None
+    assert recorded(header)["SeriesDescription"] == "t1 mprage 1"
+    assert recorded(header)["ProtocolName"] == "protocol 1"
+
+
+def test_an_enhanced_image_has_its_shared_values() -> None:
+    echo, timing, pixels, shared = Dataset(), Dataset(), Dataset(), Dataset()
+    echo.EffectiveEchoTime = 4.5
+    timing.RepetitionTime = "2000"
+    pixels.PixelSpacing = [2, 2]
+    shared.MREchoSequence = [echo]
+    shared.MRTimingAndRelatedParametersSequence = [timing]
+    shared.PixelMeasuresSequence = [pixels]
+    image = dicoms.image(EchoTime=None, SharedFunctionalGroupsSequence=[shared])
+    header = read_header(encoded(image, dicoms.ExplicitVRLittleEndian), WANTED, whole=True)
+    assert header is not None
+    values = recorded(header)
+    assert values["RepetitionTime"] == 2000.0
+    assert values["PixelSpacing"] == [2.0, 2.0]
+    assert values["EchoTime"] == 4.5
+
+
+@pytest.mark.parametrize(
+    ("charset", "raw", "text"),
+    [
+        ("ISO_IR 100", "größe".encode("latin-1"), "größe"),
+        ("ISO_IR 192", "größe 頭".encode(), "größe 頭"),
+        ("GB18030", "头部".encode("gb18030"), "头部"),
+        ("ISO 2022 IR 6\\ISO 2022 IR 87", b"\x1b$B;3ED\x1b(B", "山田"),
+        ("", b"\xe9", "é"),
+        ("NONSENSE", b"plain", "plain"),
+    ],
+)
+def test_character_sets(charset: str, raw: bytes, text: str) -> None:
+    header = Header({0x00080005: charset.encode(), 0x0008103E: raw})
+    assert header.value(RECORDED[0]) == text
+
+
+def test_values_are_numbers_or_absent() -> None:
+    tags = {tag.keyword: tag for tag in RECORDED}
+
+    def value(keyword: str, raw: bytes) -> Any:
+        return Header({tags[keyword].number: raw}).value(tags[keyword])
+
+    assert value("SeriesNumber", b"3 ") == 3
+    assert value("SeriesNumber", b"3.0") == 3
+    assert value("SeriesNumber", b"3x") is None
+    assert value("SeriesNumber", b"1_0") is None
+    assert value("EchoTime", b"2.5\\7") == [2.5, 7.0]
+    assert value("EchoTime", b"nan") is None
+    assert value("EchoTime", b"1e999") is None
+    assert value("PixelSpacing", b"1\\x") is None
+    assert value("Rows", b"\x04\x00") == 4
+    assert value("Rows", b"\x04") is None
+    assert value("SeriesDescription", b"a\x00\x07b\r\nc ") == "ab  c"
+    assert value("SeriesDescription", b"x" * 20_000) is None
+    assert value("ProtocolName", b"one\\two") == "one\\two"
+    assert value("ImageType", b"ORIGINAL \\PRIMARY") == ["ORIGINAL", "PRIMARY"]
+
+
+def test_every_cut_of_a_header_asks_for_more_or_is_unreadable() -> None:
+    data = encoded(dicoms.image(), dicoms.ExplicitVRLittleEndian)
+    whole = read_header(data, WANTED, whole=True)
+    assert whole is not None
+    outcomes = set()
+    for cut in range(len(data)):
+        try:
+            header = read_header(data[:cut], WANTED, whole=False)
+            assert header == whole
+            outcomes.add("read")
+        except MoreNeeded:
+            outcomes.add("more")
+        try:
+            read_header(data[:cut], WANTED, whole=True)
+        except Unreadable:
+            outcomes.add("unreadable")
+    assert outcomes == {"read", "more", "unreadable"}
+
+
+@settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@given(st.data())
+def test_a_broken_header_is_unreadable_and_nothing_else(data: st.DataObject) -> None:
+    content = bytearray(encoded(dicoms.image(), dicoms.ExplicitVRLittleEndian))
+    for _ in range(data.draw(st.integers(1, 4))):
+        content[data.draw(st.integers(132, len(content) - 1))] = data.draw(st.integers(0, 255))
+    try:
+        header = read_header(bytes(content), WANTED, whole=True)
+    except Unreadable:
+        return
+    assert header is None or isinstance(recorded(header), dict)
+
+
+def test_deep_nesting_is_unreadable() -> None:
+    start = encoded(dicoms.image(), ImplicitVRLittleEndian)
+    start = start[: start.index(struct.pack("<HH", 8, 8))]
+    sequence = struct.pack("<HHI", 8, 6, 0xFFFFFFFF)
+    item = struct.pack("<HHI", 0xFFFE, 0xE000, 0xFFFFFFFF)
+    with pytest.raises(Unreadable):
+        read_header(start + (sequence + item) * 5000, WANTED, whole=True)
+
+
+def test_a_deflate_bomb_is_not_inflated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_LARGEST_INFLATED", 1 << 20)
+    image = encoded(dicoms.image(), DeflatedExplicitVRLittleEndian)
+    meta_end = image.index(DeflatedExplicitVRLittleEndian.encode()) + 22
+    private = struct.pack("<HH2sHI", 0x0009, 0x0010, b"OB", 0, 1 << 28)
+    deflate = zlib.compressobj(9, zlib.DEFLATED, -15)
+    bomb = deflate.compress(private + bytes(1 << 26)) + deflate.flush()
+    with pytest.raises(Unreadable):
+        read_header(image[:meta_end] + bomb, WANTED, whole=True)

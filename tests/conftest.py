@@ -1,0 +1,105 @@
+"""Every test has a home, a git identity and a time zone of its own."""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+from icf_tools.model.visit import StorePath, Visit
+from tests import dicoms
+
+BIN = Path(sys.executable).parent
+
+
+@pytest.fixture(autouse=True)
+def isolated(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A fresh HOME; programs of this environment come first on the path."""
+    home = tmp_path_factory.mktemp("home")
+    for name in list(os.environ):
+        if name.startswith(("GIT_", "DATALAD_", "XDG_")) or (
+            name.startswith("ICF_") and name not in ("ICF_REQUIRE", "ICF_TEST_DATA")
+        ):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("TZ", "UTC")
+    monkeypatch.setenv("PATH", f"{BIN}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("PYTHON_KEYRING_BACKEND", "keyrings.alt.file.PlaintextKeyring")
+    monkeypatch.setenv("DATALAD_UI_PROGRESSBAR", "none")
+    time.tzset()
+    (home / ".gitconfig").write_text(
+        "[user]\n\tname = Tester\n\temail = tester@example.org\n[annex]\n\tfreezecontent = true\n"
+        "[init]\n\tdefaultBranch = main\n"
+    )
+    return home
+
+
+@pytest.fixture
+def require() -> Callable[[str], str]:
+    """The path of an outside program; without it the test is skipped, or fails where
+    ICF_REQUIRE says that it must be there."""
+
+    def find(program: str) -> str:
+        path = shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
+        if path is None:
+            missing(program)
+        return str(path)
+
+    return find
+
+
+def missing(what: str) -> None:
+    """Skip for want of something outside, or fail where it is required."""
+    if what in os.environ.get("ICF_REQUIRE", "").replace(",", " ").split():
+        pytest.fail(f"{what} is listed in ICF_REQUIRE and cannot be found")
+    pytest.skip(f"{what} is not there")
+
+
+@pytest.fixture(scope="session")
+def test_data() -> Path:
+    """Real DICOM outside of the repository, where ICF_TEST_DATA names it."""
+    folder = os.environ.get("ICF_TEST_DATA")
+    if not folder or not Path(folder).is_dir():
+        missing("test-data")
+    return Path(str(folder))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> StorePath:
+    """Where visit study/visit would be; nothing is there yet."""
+    return StorePath(tmp_path / "store", Visit("study", "visit"))
+
+
+@pytest.fixture
+def incoming(tmp_path: Path) -> Path:
+    """A folder with two series of three images."""
+    return dicoms.visit(tmp_path / "incoming")
+
+
+class Run(Protocol):
+    """What the fixture `icf` gives."""
+
+    def __call__(
+        self, *arguments: object, program: str = "icf", env: dict[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]: ...
+
+
+@pytest.fixture
+def icf(tmp_path: Path) -> Run:
+    """Run the command as a user does."""
+
+    def run(
+        *arguments: object, program: str = "icf", env: dict[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        command = [str(BIN / program), *map(str, arguments)]
+        environment = os.environ | (env or {})
+        return subprocess.run(
+            command, capture_output=True, text=True, timeout=300, cwd=tmp_path, env=environment
+        )
+
+    return run

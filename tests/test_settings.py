@@ -1,0 +1,77 @@
+"""site.yaml and study.yaml."""
+
+import pytest
+
+from icf_tools.archive.build import build
+from icf_tools.index.deposit import index
+from icf_tools.index.records import read_images, read_tarball
+from icf_tools.model.dicom import RECORDED, DeniedElement
+from icf_tools.model.visit import StorePath
+from icf_tools.settings import BadSettings, Settings, read_settings
+from tests import dicoms
+
+
+def settle(store: StorePath, site: str = "", study: str = "") -> Settings:
+    store.study.mkdir(parents=True, exist_ok=True)
+    (store.root / "site.yaml").write_text(site)
+    (store.study / "study.yaml").write_text(study)
+    return read_settings(store)
+
+
+def test_nothing_settled(store: StorePath) -> None:
+    assert read_settings(store) == Settings() == settle(store) == settle(store, "# only a comment")
+
+
+def test_the_studys_word_wins(store: StorePath) -> None:
+    site = "store_url: https://a.example.org\ndeposit_url: https://b.example.org\n"
+    settled = settle(store, site, "deposit_url: https://c.example.org\n")
+    assert settled.store_url == "https://a.example.org"
+    assert settled.deposit_url == "https://c.example.org"
+
+
+def test_tags_are_added_and_denied(
+    store: StorePath, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    settled = settle(
+        store, "tags: [ReceiveCoilName]", "tags:\n  - InversionTime\ndeny: [StudyDate]"
+    )
+    keywords = [tag.keyword for tag in settled.tags]
+    assert keywords[-2:] == ["ReceiveCoilName", "InversionTime"]
+    assert "StudyDate" not in keywords
+    assert len(keywords) == len(RECORDED) + 1
+    folder = tmp_path_factory.mktemp("in")
+    dicoms.write(folder / "x", dicoms.image(ReceiveCoilName="HeadCoil", InversionTime="900"))
+    build(folder, store, tags=settled.tags)
+    index(store, tags=settled.tags)
+    (image,) = read_images(store, read_tarball(store))
+    assert image.tags is not None
+    assert image.tags["ReceiveCoilName"] == "HeadCoil"
+    assert image.tags["InversionTime"] == 900.0
+    assert "StudyDate" not in image.tags
+
+
+def test_a_denied_element_cannot_be_allowed(store: StorePath) -> None:
+    with pytest.raises(DeniedElement, match="InstitutionName"):
+        settle(store, study="tags: [InstitutionName]")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a: 1\n", "line 1: there is no setting 'a'"),
+        ("store_url: x\n\nstroe_url: y\n", "line 3: there is no setting 'stroe_url'"),
+        ("store_url: 5\n", "line 1: store_url: input should be a valid string"),
+        ("tags:\n  - Rows\n  - 7\n", "line 3: tags.1: input should be a valid string"),
+        ("tags:\n  - Rows\n  - Rwos\n", "line 3: 'Rwos' is not a keyword"),
+        ("deny: [StudyDat]\n", "line 1: 'StudyDat' is not a keyword"),
+        ("deny: [PatientName]\n", "line 1: PatientName is not recorded anyway"),
+        ("tags: [PixelData]\n", "PixelData"),
+        ("- a\n- b\n", "line 1: the file: input should be"),
+        ("x: [1\n", "it is not YAML"),
+        ("a: !!python/object:os.system x\n", "it is not YAML"),
+    ],
+)
+def test_errors_name_the_line(store: StorePath, text: str, said: str) -> None:
+    with pytest.raises((BadSettings, DeniedElement)) as caught:
+        settle(store, study=text)
+    assert said in str(caught.value)
