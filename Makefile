@@ -1,0 +1,67 @@
+# Two commands for a fresh machine: make demo, make test.
+
+# the first interpreter that is new enough
+PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+VENV ?= .venv
+OTHERS = python3.11 python3.12 python3.13
+PYTEST = -q -n auto --dist loadscope
+
+.PHONY: demo test check docs reference bench clean
+
+demo: $(VENV)/demo
+	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" sh docs/demo.sh
+
+# everything that CI runs
+test: check
+	$(VENV)/bin/pytest $(PYTEST)
+	$(MAKE) test-oldest
+	@for p in $(OTHERS); do $(MAKE) --no-print-directory test-with P=$$p || exit 1; done
+
+check: $(VENV)/test
+	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/pre-commit run --all-files
+
+docs: $(VENV)/test
+	$(VENV)/bin/mkdocs build --strict
+
+reference: $(VENV)/test
+	$(VENV)/bin/python docs/make_reference.py
+
+bench: $(VENV)/test
+	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/python -m benchmarks
+
+clean:
+	chmod -R u+w demo 2>/dev/null || true
+	rm -rf .venv .venv-* demo build
+
+# the lower bounds in setup.cfg are what this installs
+.PHONY: test-oldest test-with
+test-oldest: .venv-oldest/test
+	.venv-oldest/bin/pytest $(PYTEST) -m "not annex or oldest"
+
+# one more interpreter, where it is there; it must be where ICF_REQUIRE names it
+test-with:
+	@if $(P) -c '' 2>/dev/null; then \
+		$(MAKE) --no-print-directory .venv-$(P)/test PYTHON=$(P) && \
+		.venv-$(P)/bin/pytest $(PYTEST) -m "not annex"; \
+	else case " $$ICF_REQUIRE " in \
+		*" $(P) "*) echo "$(P) is listed in ICF_REQUIRE and cannot be run"; exit 1;; \
+		*) echo "$(P) is not there: not tested with it";; esac; fi
+
+.venv-oldest/oldest.txt: setup.cfg
+	$(PYTHON) -m venv .venv-oldest
+	sed -n '/^install_requires/,/^$$/s/^ *\(.*\)>=\(.*\)/\1==\2/p' setup.cfg > $@
+
+.venv-oldest/test: .venv-oldest/oldest.txt
+	.venv-oldest/bin/python -m pip install -q -c $< -e '.[test]'
+	touch $@
+
+%/test: setup.cfg
+	$(PYTHON) -m venv $*
+	$*/bin/python -m pip install -q -e '.[test]'
+	touch $@
+
+%/demo: setup.cfg
+	$(PYTHON) -m venv $*
+	$*/bin/python -m pip install -q -e '.[demo]'
+	touch $@

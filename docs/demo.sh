@@ -1,0 +1,68 @@
+# The main job on real images that come inside the wheels of pydicom and nibabel.
+# Everything it makes lies in the folder demo/, which may be removed.
+set -eu
+
+say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
+run() { printf '\033[2m$ %s\033[0m\n' "$*"; "$@"; }
+
+here=$PWD/demo
+chmod -R u+w "$here" 2>/dev/null || true
+rm -rf "$here"
+mkdir -p "$here/incoming"
+cd "$here"
+
+# an identity for the commits of the clone, should git not know one
+export GIT_AUTHOR_NAME="${GIT_AUTHOR_NAME:-Demo}" GIT_AUTHOR_EMAIL="${GIT_AUTHOR_EMAIL:-demo@localhost}"
+export GIT_COMMITTER_NAME="$GIT_AUTHOR_NAME" GIT_COMMITTER_EMAIL="$GIT_AUTHOR_EMAIL"
+export DATALAD_UI_PROGRESSBAR=none DATALAD_LOG_LEVEL=warning
+
+url=$(python -c 'import pathlib, sys; print(pathlib.Path(sys.argv[1]).as_uri())' "$here/store")
+
+say "1. A folder of DICOM, as a scanner might leave it"
+python - <<'END'
+import gzip
+from pathlib import Path
+import nibabel, pydicom
+
+wheels = {
+    "diffusion": sorted(Path(nibabel.__file__).parent.glob("nicom/tests/data/siemens_dwi_*.dcm.gz")),
+    "dti": sorted(Path(nibabel.__file__).parent.glob("tests/data/?.dcm")),
+    "small": [Path(pydicom.__file__).parent / f"data/test_files/{name}_small.dcm" for name in ("CT", "MR")],
+}
+for series, files in wheels.items():
+    for file in files:
+        to = Path("incoming", series, file.name.removesuffix(".gz"))
+        to.parent.mkdir(exist_ok=True)
+        data = file.read_bytes()
+        to.write_bytes(gzip.decompress(data) if file.suffix == ".gz" else data)
+END
+find incoming -type f | sort
+
+say "2. Archive, index and deposit it: one command"
+run icf add demo-study P000123 incoming --store-dir store --store-url "$url"
+run icf status --store-dir store
+ls -l store/demo-study
+
+say "3. Clone it as a lab member does, with DataLad alone"
+run datalad clone "datalad-annex::?type=external&externaltype=uncurl&encryption=none&url=$url/demo-study/P000123_{{annex_key}}" clone
+run datalad -C clone get demo-study_P000123/small/MR_small.dcm
+
+say "4. Is it the image that went in?"
+sum() { md5sum "$1" | cut -d' ' -f1; }
+sent=$(sum incoming/small/MR_small.dcm)
+got=$(sum clone/demo-study_P000123/small/MR_small.dcm)
+if [ "$sent" != "$got" ]; then
+    echo "no: sent MD5 $sent, got $got"
+    exit 1
+fi
+echo "yes: MD5 $got"
+
+say "What to try next"
+cat <<END
+  . .venv/bin/activate && cd demo/clone
+  datalad get .                                              every image
+  git annex metadata demo-study_P000123/small/MR_small.dcm   what is known of one
+  git annex view "protocolname=*" "seriesnumber=*"           folders by protocol and series
+  icf add STUDY VISIT YOUR_FOLDER --store-dir ../store --store-url $url
+The documentation is in docs/, beginning with docs/quickstart.md.
+END
