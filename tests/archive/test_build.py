@@ -348,7 +348,7 @@ def test_memory_does_not_grow_with_the_visit(tmp_path: Path) -> None:
         "build(Path(sys.argv[1]), StorePath(Path(sys.argv[2]), Visit('s', 'v')));"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
     )
-    command = [sys.executable, "-c", script, folder, tmp_path / "store"]
+    command = [sys.executable, "-c", script, str(folder), str(tmp_path / "store")]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert int(done.stdout) < 150 << 10
 

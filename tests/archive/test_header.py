@@ -16,8 +16,10 @@ from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 from pydicom.uid import (
+    UID,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
 )
 
@@ -100,7 +102,7 @@ def test_real_images_read_as_pydicom_reads_them(test_data: Path) -> None:
         assert recorded(header) == with_pydicom(data), path
 
 
-def encoded(dataset: Dataset, syntax: str) -> bytes:
+def encoded(dataset: Dataset, syntax: UID) -> bytes:
     dataset.file_meta.TransferSyntaxUID = syntax
     out = BytesIO()
     dataset.save_as(out, enforce_file_format=True)
@@ -111,9 +113,9 @@ def encoded(dataset: Dataset, syntax: str) -> bytes:
     "syntax",
     [ImplicitVRLittleEndian, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian],
 )
-def test_other_encodings_give_the_same(syntax: str) -> None:
+def test_other_encodings_give_the_same(syntax: UID) -> None:
     image = dicoms.image(EchoNumbers=[1, 2], PixelSpacing=[1.5, 2])
-    plain_header = read_header(encoded(image, dicoms.ExplicitVRLittleEndian), WANTED, whole=True)
+    plain_header = read_header(encoded(image, ExplicitVRLittleEndian), WANTED, whole=True)
     header = read_header(encoded(image, syntax), WANTED, whole=True)
     assert header is not None
     assert plain_header is not None
@@ -134,7 +136,7 @@ def test_sequences_before_a_tag_are_passed_over(defined_length: bool) -> None:
     image["ReferencedImageSequence"].is_undefined_length = not defined_length
     for item in image.ReferencedImageSequence:
         item.is_undefined_length_sequence_item = not defined_length
-    header = read_header(encoded(image, dicoms.ExplicitVRLittleEndian), WANTED, whole=True)
+    header = read_header(encoded(image, ExplicitVRLittleEndian), WANTED, whole=True)
     assert header is not None
     assert recorded(header)["SeriesDescription"] == "t1 mprage 1"
     assert recorded(header)["ProtocolName"] == "protocol 1"
@@ -149,7 +151,7 @@ def test_an_enhanced_image_has_its_shared_values() -> None:
     shared.MRTimingAndRelatedParametersSequence = [timing]
     shared.PixelMeasuresSequence = [pixels]
     image = dicoms.image(EchoTime=None, SharedFunctionalGroupsSequence=[shared])
-    header = read_header(encoded(image, dicoms.ExplicitVRLittleEndian), WANTED, whole=True)
+    header = read_header(encoded(image, ExplicitVRLittleEndian), WANTED, whole=True)
     assert header is not None
     values = recorded(header)
     assert values["RepetitionTime"] == 2000.0
@@ -196,7 +198,7 @@ def test_values_are_numbers_or_absent() -> None:
 
 
 def test_every_cut_of_a_header_asks_for_more_or_is_unreadable() -> None:
-    data = encoded(dicoms.image(), dicoms.ExplicitVRLittleEndian)
+    data = encoded(dicoms.image(), ExplicitVRLittleEndian)
     whole = read_header(data, WANTED, whole=True)
     assert whole is not None
     outcomes = set()
@@ -217,7 +219,7 @@ def test_every_cut_of_a_header_asks_for_more_or_is_unreadable() -> None:
 @settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(st.data())
 def test_a_broken_header_is_unreadable_and_nothing_else(data: st.DataObject) -> None:
-    content = bytearray(encoded(dicoms.image(), dicoms.ExplicitVRLittleEndian))
+    content = bytearray(encoded(dicoms.image(), ExplicitVRLittleEndian))
     for _ in range(data.draw(st.integers(1, 4))):
         content[data.draw(st.integers(132, len(content) - 1))] = data.draw(st.integers(0, 255))
     try:

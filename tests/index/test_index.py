@@ -297,7 +297,7 @@ def test_memory_does_not_grow_with_the_tarball(store: StorePath) -> None:
         "print(len(scan(Path(sys.argv[1]), RECORDED).records),"
         " resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
     )
-    command = [sys.executable, "-c", script, store.tarball]
+    command = [sys.executable, "-c", script, str(store.tarball)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     records, memory = map(int, done.stdout.split())
     assert records == 1

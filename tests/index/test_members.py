@@ -53,8 +53,8 @@ def test_it_reads_what_gnu_tar_writes(tmp_path: Path, format_: str) -> None:
     for name in ["a.dcm", "sub/b c.dcm", *([] if short else [f"{'l' * 120}/{'m' * 120}"])]:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(name)
-    command = ["tar", f"--format={format_}", "-cf", tmp_path / "x.tar", "-C", tmp_path, "visit"]
-    subprocess.run(command, check=True)
+    command = ["tar", f"--format={format_}", "-cf", "x.tar", "visit"]
+    subprocess.run(command, check=True, cwd=tmp_path)
     with tarfile.open(tmp_path / "x.tar") as tar:
         expected = {m.name: (m.size, m.offset_data, int(m.mtime)) for m in tar if m.isfile()}
     found = {m.path: (m.size, m.offset, m.mtime) for m, _ in read(tmp_path / "x.tar")}

@@ -1,7 +1,8 @@
 """What is recorded, and what never is."""
 
 import pytest
-from pydicom.datadict import DicomDictionary, dictionary_VM, dictionary_VR, tag_for_keyword
+from pydicom._dicom_dict import DicomDictionary
+from pydicom.datadict import dictionary_VM, dictionary_VR, tag_for_keyword
 
 from icf_tools.model.dicom import ANNEX_METADATA, RECORDED, DeniedElement, Tag, is_denied
 

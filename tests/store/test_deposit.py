@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from icf_tools.model.dicom import RECORDED
 from icf_tools.model.visit import StorePath, Visit
 from icf_tools.pipeline import add
-from icf_tools.model.dicom import RECORDED
 from icf_tools.store.deposit import NoStore, NoStudy, NoVisit, statuses
 
 
