@@ -6,8 +6,8 @@ in: a folder of DICOM    out: the tarball, its metadata and the deposited datase
 from dataclasses import dataclass
 from pathlib import Path
 
-from icf_tools.archive.build import Built, build
-from icf_tools.archive.collect import Progress
+from icf_tools.archive.build import Built, pack
+from icf_tools.archive.collect import Progress, collect
 from icf_tools.dataset.versions import checked_url
 from icf_tools.dataset.write import Deposited, NoUrl, dataset
 from icf_tools.index.deposit import Indexed, index
@@ -45,8 +45,11 @@ def add(
     for url in (store_url, deposit_url):
         if url is not None:
             checked_url(url)
-    built = build(folder, store, tags=tags, allow_identifying=allow_identifying, progress=progress)
+    collection = collect(
+        folder, store, tags, allow_identifying=allow_identifying, progress=progress
+    )
     with locked(store):
+        built = pack(collection, store, progress)
         indexed = index(store, tags=tags, progress=progress)
         deposited = dataset(store, store_url, deposit_url)
     return Added(built, indexed, deposited)

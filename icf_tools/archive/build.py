@@ -65,6 +65,11 @@ def build(
     collection = collect(
         folder, store, tags, allow_identifying=allow_identifying, progress=progress
     )
+    return pack(collection, store, progress)
+
+
+def pack(collection: Collection, store: StorePath, progress: Progress = lambda *_: None) -> Built:
+    """Write what was collected, or find that the tarball there is of the same content."""
     with locked(store):
         made = not store.tarball.exists()
         if made:

@@ -6,9 +6,10 @@ in: a folder    out: one Source per file, in the order of the tarball; or a refu
 import os
 import re
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 
 from icf_tools.archive.header import Header, MoreNeeded, Unreadable, Wanted, read_header
@@ -63,7 +64,7 @@ class CannotRead(AccessDenied):
 
 class HoldsIdentity(Refused):
     message = (
-        "{} of {} files hold their own {} in their path, a description or the identifiers "
+        "{} of {} files hold the {} of an image in their path, a description or the identifiers "
         "(the first is {}); rename them, or pass --allow-identifying if these are no one's"
     )
 
@@ -117,7 +118,9 @@ def collect(
         + [_NAME, _ID, _BIRTH_DATE]
         + [tag.number for tag in texts]
     )
-    dated, unreadable, identifying = [], [], []
+    dated: list[Source] = []
+    unreadable: list[str] = []
+    leaks = _Leaks(store, texts)
     for done, source in enumerate(found):
         progress("read headers", done, len(found))
         try:
@@ -127,11 +130,10 @@ def collect(
             unreadable.append(source.member)
         if header is not None:
             source = replace(source, mtime=member_mtime(header))
-            if leak := _leak(header, source, store, texts):
-                identifying.append(leak)
+        leaks.look(source, header)
         dated.append(source)
-    if identifying and not allow_identifying:
-        raise HoldsIdentity(len(identifying), len(found), *identifying[0])
+    if not allow_identifying:
+        leaks.refuse(len(found))
     return Collection(tuple(dated), tuple(unreadable))
 
 
@@ -228,20 +230,57 @@ def _header(source: Source, wanted: Wanted) -> Header | None:
         raise CannotRead(readable(source.file)) from err
 
 
-def _leak(
-    header: Header, source: Source, store: StorePath, texts: tuple[Tag, ...]
-) -> tuple[str, str] | None:
-    """Which elements can be read where, and the file's path without them."""
-    identifiers = (store.visit.study, store.visit.visit)
-    identity = Identity(header.text(_NAME), header.text(_ID), header.text(_BIRTH_DATE))
-    identity = identity.without(identifiers)
-    path = source.original or source.member.removeprefix(f"{store.visit.prefix}/")
-    texts_held = [path, *identifiers, *(header.text(tag.number) for tag in texts)]
-    fields = {field for text in texts_held for field in identity.held_by(text)}
-    if not fields:
-        return None
+class _Leaks:
+    """Files whose path, description or identifiers hold the identity of the person.
+
+    An image is held against its own identity; another file, which has none,
+    against those of all the images.
+    """
+
+    def __init__(self, store: StorePath, texts: tuple[Tag, ...]) -> None:
+        self._prefix = f"{store.visit.prefix}/"
+        self._identifiers = (store.visit.study, store.visit.visit)
+        self._texts = texts
+        self._identities: set[Identity] = set()
+        self._others: list[Source] = []
+        self._found: list[tuple[Identity, set[str], str]] = []
+
+    def look(self, source: Source, header: Header | None) -> None:
+        if header is None:
+            self._others.append(source)
+            return
+        identity = Identity(header.text(_NAME), header.text(_ID), header.text(_BIRTH_DATE))
+        identity = identity.without(self._identifiers)
+        self._identities.add(identity)
+        texts = [header.text(tag.number) for tag in self._texts]
+        self._compare(identity, source, (*self._identifiers, *texts))
+
+    def refuse(self, total: int) -> None:
+        """Raises HoldsIdentity where something was found."""
+        for source in self._others:
+            for identity in self._identities:
+                self._compare(identity, source, ())
+        if self._found:
+            identity, fields, path = self._found[0]
+            said = " and ".join(sorted(fields))
+            raise HoldsIdentity(len(self._found), total, said, _masked(path, identity))
+
+    def _compare(self, identity: Identity, source: Source, texts: Iterable[str]) -> None:
+        path = source.original or source.member.removeprefix(self._prefix)
+        fields = set(identity.held_by(path))
+        for text in texts:
+            fields.update(_held(identity, text))
+        if fields:
+            self._found.append((identity, fields, path))
+
+
+@lru_cache(maxsize=1024)  # images of a series share their descriptions
+def _held(identity: Identity, text: str) -> tuple[str, ...]:
+    return identity.held_by(text)
+
+
+def _masked(path: str, identity: Identity) -> str:
+    """The path without the parts that hold the identity."""
     parts = ["***" if identity.held_by(part) else part for part in path.split("/")]
     masked = "/".join(parts)
-    if identity.held_by(masked):
-        masked = "/".join("***" for _ in parts)
-    return " and ".join(sorted(fields)), masked
+    return "/".join("***" for _ in parts) if identity.held_by(masked) else masked

@@ -27,9 +27,9 @@ _BIG_ENDIAN = "1.2.840.10008.1.2.2"
 
 _TRANSFER_SYNTAX = 0x00020010
 _CHARACTER_SET = 0x00080005
+_PIXEL_SPACING = 0x00280030
 _SHARED_GROUPS = 0x52009229  # SharedFunctionalGroupsSequence of enhanced images
 _ENHANCED = {0x00189082: 0x00180081}  # EffectiveEchoTime stands for EchoTime
-_PIXELS = 0x7FE00008
 
 _UNDEFINED = 0xFFFFFFFF
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
@@ -73,13 +73,11 @@ class Wanted:
     def of(cls, numbers: Iterable[int]) -> "Wanted":
         """With what is needed to understand them."""
         chosen = frozenset(numbers)
-        last = max(chosen)
-        return cls(chosen | {_CHARACTER_SET, _TRANSFER_SYNTAX}, last)
+        needed = {_TRANSFER_SYNTAX, _CHARACTER_SET, _SHARED_GROUPS}
+        return cls(chosen | needed, max(chosen))
 
-    @classmethod
-    def for_index(cls, tags: Iterable[Tag]) -> "Wanted":
-        """The tags, also where an enhanced image keeps them."""
-        return cls.of({tag.number for tag in tags} | {_SHARED_GROUPS})
+
+_UP_TO_SHARED_GROUPS = Wanted(frozenset({_SHARED_GROUPS}), _SHARED_GROUPS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +137,9 @@ def _read_little_endian(data: bytes, wanted: Wanted, whole: bool) -> Header:
     elif syntax != _IMPLICIT and (syntax == _BIG_ENDIAN or not syntax.startswith(f"{_IMPLICIT}.")):
         raise _Unusual
     end = _walk(data, start, syntax != _IMPLICIT, wanted, found)
+    if _PIXEL_SPACING in wanted.numbers and _PIXEL_SPACING not in found:
+        # an enhanced image keeps it with all that its frames share behind the rest
+        end = _walk(data, end, syntax != _IMPLICIT, _UP_TO_SHARED_GROUPS, found)
     if end > len(data):
         raise struct.error
     if end == len(data) and not whole:

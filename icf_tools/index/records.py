@@ -113,7 +113,7 @@ def read_tarball(store: StorePath) -> TarballFacts:
             store_path=content["storepath"],
             timestamp=max(0, int(content.get("timestamp", 0))),
             series=dict(content.get("series", {})),
-            files=tuple(_record(item, {}, path) for item in content.get("files", ())),
+            files=tuple(_record(item, None, path) for item in content.get("files", ())),
             problems=tuple(Problem(**item) for item in content.get("problems", ())),
         )
     except KeyError as err:
@@ -211,7 +211,7 @@ def _array(path: Path, store: StorePath) -> Iterator[Any]:
         raise BadMetadata(path, "it is not JSON")
 
 
-def _record(item: dict[str, Any], common: dict[str, Value], path: Path) -> Record:
+def _record(item: dict[str, Any], common: dict[str, Value] | None, path: Path) -> Record:
     _check_path(item["path"], path)
     own = {key: value for key, value in item.items() if key not in _BASIC and value != ""}
     offset = item.get("offset")
@@ -221,7 +221,7 @@ def _record(item: dict[str, Any], common: dict[str, Value], path: Path) -> Recor
         offset=None if offset is None else _size(offset),
         md5=_md5(item["md5"]),
         original_path=item.get("original_path"),
-        tags=common | own,
+        tags=None if common is None else common | own,
     )
 
 

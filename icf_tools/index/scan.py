@@ -66,7 +66,7 @@ def scan(tarball: Path, tags: tuple[Tag, ...], progress: Progress = lambda *_: N
     except FileNotFoundError as err:
         raise NoTarball(tarball) from err
     result = Scan(size=tarball.stat().st_size)
-    wanted = Wanted.for_index(tags)
+    wanted = Wanted.of(tag.number for tag in tags)
     whole_digest = hashlib.md5(usedforsecurity=False)
     seen: list[bytes] = []
     parts: list[_Part] = []

@@ -35,7 +35,7 @@ class VisitStatus:
     tarball: int | None  #: bytes; None where there is none
     md5sum: bool
     metadata: bool
-    versions: int  #: of the dataset, as recorded; the first tools recorded none
+    versions: int  #: of the dataset, as recorded; 0 where that cannot be read
     dataset: bool
 
     @property
@@ -77,9 +77,7 @@ def status(store: StorePath) -> VisitStatus:
         tarball=store.tarball.stat().st_size if store.tarball.exists() else None,
         md5sum=store.md5sum.exists(),
         metadata=store.tarball_json.exists() and store.dicoms_json.exists(),
-        versions=len(json.loads(store.versions_json.read_bytes()))
-        if store.versions_json.exists()
-        else 0,
+        versions=_versions(store.versions_json),
         dataset=store.refs.exists() and store.repo_export.exists(),
     )
 
@@ -87,13 +85,20 @@ def status(store: StorePath) -> VisitStatus:
 def recorded_md5(store: StorePath) -> str | None:
     """The tarball's MD5 as the store has it on record, None where it has not."""
     if store.md5sum.exists():
-        return store.md5sum.read_text(encoding="ascii", errors="replace")[:32]
+        return store.md5sum.read_text(encoding="ascii", errors="replace")[:32].lower()
     if store.tarball_json.exists():
         try:
             return str(json.loads(store.tarball_json.read_bytes())["md5"])
         except (ValueError, KeyError, TypeError):
             return None  # the step that reads it says what is wrong with it
     return None
+
+
+def _versions(path: Path) -> int:
+    try:
+        return len(json.loads(path.read_bytes()))
+    except (FileNotFoundError, ValueError, TypeError):
+        return 0
 
 
 def _visits(root: Path) -> Iterator[Visit]:

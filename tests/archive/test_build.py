@@ -358,3 +358,11 @@ def test_collect_reports_progress(store: StorePath, incoming: Path) -> None:
     collect(incoming, store, RECORDED, progress=lambda *args: seen.append(args))
     assert seen[0] == ("read headers", 0, 6)
     assert len(seen) == 6
+
+
+def test_identity_in_the_path_of_a_report(store: StorePath, incoming: Path) -> None:
+    (incoming / "report_mustermann.pdf").write_bytes(b"%PDF")
+    error = refusal(incoming, store)
+    assert isinstance(error, HoldsIdentity)
+    assert "1 of 7 files" in str(error)
+    assert "mustermann" not in str(error)

@@ -28,7 +28,7 @@ from icf_tools.archive.header import Header, MoreNeeded, Unreadable, Wanted, rea
 from icf_tools.model.dicom import RECORDED
 from tests import dicoms
 
-WANTED = Wanted.for_index(RECORDED)
+WANTED = Wanted.of(tag.number for tag in RECORDED)
 WHEELS = sorted(
     glob.glob(f"{Path(pydicom.__file__).parent}/data/test_files/**/*", recursive=True)
     + glob.glob(f"{Path(nibabel.__file__).parent}/nicom/tests/data/*.dcm")
