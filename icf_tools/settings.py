@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from icf_tools.errors import UsageError
-from icf_tools.model.dicom import RECORDED, Tag
+from icf_tools.errors import Refused, UsageError
+from icf_tools.model.dicom import RECORDED, Tag, is_denied
 from icf_tools.model.visit import SITE_SETTINGS, STUDY_SETTINGS, StorePath
 
 if TYPE_CHECKING:
@@ -26,6 +26,13 @@ class BadSettings(UsageError):
     message = "{}, line {}: {}"
 
 
+class DeniedSetting(Refused):
+    message = (
+        "{}, line {}: {} may identify a person, a device or an institution and is never "
+        "recorded; remove it from the tags"
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """The settings that hold for one study."""
@@ -36,7 +43,7 @@ class Settings:
 
 
 def read_settings(store: StorePath) -> Settings:
-    """The settings of the visit's study. Raises BadSettings and DeniedElement."""
+    """The settings of the visit's study. Raises BadSettings and DeniedSetting."""
     files = [store.root / SITE_SETTINGS, store.study / STUDY_SETTINGS]
     files = [file for file in files if file.is_file()]
     if not files:
@@ -47,9 +54,11 @@ def read_settings(store: StorePath) -> Settings:
     for file in files:
         content, lines = _load(file)
         given |= {key: content[key] for key in ("store_url", "deposit_url") if content[key]}
-        for key, keep in (("tags", added.append), ("deny", lambda tag: denied.add(tag.keyword))):
-            for place, keyword in enumerate(content[key]):
-                keep(_tag(keyword, file, lines[key, place], denying=key == "deny"))
+        for place, keyword in enumerate(content["tags"]):
+            added.append(_tag(keyword, file, lines["tags", place]))
+        for place, keyword in enumerate(content["deny"]):
+            _number(keyword, file, lines["deny", place])
+            denied.add(keyword)
     tags = {tag.keyword: tag for tag in (*RECORDED, *added)}
     return Settings(
         store_url=given.get("store_url"),
@@ -115,19 +124,25 @@ def _refusal(
     return BadSettings(file, lines.get(tuple(first["loc"]), 1), said)
 
 
-def _tag(keyword: str, file: Path, line: int, *, denying: bool) -> Tag:
-    from pydicom.datadict import dictionary_VM, dictionary_VR, tag_for_keyword
+def _number(keyword: str, file: Path, line: int) -> int:
+    from pydicom.datadict import tag_for_keyword
 
     number = tag_for_keyword(keyword)
     if number is None:
         raise BadSettings(file, line, f"{keyword!r} is not a keyword of the DICOM dictionary")
+    return number
+
+
+def _tag(keyword: str, file: Path, line: int) -> Tag:
+    from pydicom.datadict import dictionary_VM, dictionary_VR
+
+    number = _number(keyword, file, line)
     known = {tag.keyword: tag for tag in RECORDED}
     if keyword in known:
         return known[keyword]
     vr = dictionary_VR(number)
-    if denying:
-        raise BadSettings(file, line, f"{keyword} is not recorded anyway; remove it")
-    tag = Tag(keyword, number, vr, many=dictionary_VM(number) not in ("1", "1-1"))
+    if is_denied(number, keyword, vr):
+        raise DeniedSetting(file, line, keyword)
     if vr not in _TEXTS | _NUMBERS:
         raise BadSettings(file, line, f"{keyword} holds no short text or number (VR {vr})")
-    return tag
+    return Tag(keyword, number, vr, many=dictionary_VM(number) not in ("1", "1-1"))

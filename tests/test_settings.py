@@ -5,9 +5,9 @@ import pytest
 from icf_tools.archive.build import build
 from icf_tools.index.deposit import index
 from icf_tools.index.records import read_images, read_tarball
-from icf_tools.model.dicom import RECORDED, DeniedElement
+from icf_tools.model.dicom import RECORDED
 from icf_tools.model.visit import StorePath
-from icf_tools.settings import BadSettings, Settings, read_settings
+from icf_tools.settings import BadSettings, DeniedSetting, Settings, read_settings
 from tests import dicoms
 
 
@@ -51,7 +51,7 @@ def test_tags_are_added_and_denied(
 
 
 def test_a_denied_element_cannot_be_allowed(store: StorePath) -> None:
-    with pytest.raises(DeniedElement, match="InstitutionName"):
+    with pytest.raises(DeniedSetting, match=r"study.yaml, line 1: InstitutionName"):
         settle(store, study="tags: [InstitutionName]")
 
 
@@ -64,7 +64,6 @@ def test_a_denied_element_cannot_be_allowed(store: StorePath) -> None:
         ("tags:\n  - Rows\n  - 7\n", "line 3: tags.1: input should be a valid string"),
         ("tags:\n  - Rows\n  - Rwos\n", "line 3: 'Rwos' is not a keyword"),
         ("deny: [StudyDat]\n", "line 1: 'StudyDat' is not a keyword"),
-        ("deny: [PatientName]\n", "line 1: PatientName is not recorded anyway"),
         ("tags: [PixelData]\n", "PixelData"),
         ("- a\n- b\n", "line 1: the file: input should be"),
         ("x: [1\n", "it is not YAML"),
@@ -72,6 +71,11 @@ def test_a_denied_element_cannot_be_allowed(store: StorePath) -> None:
     ],
 )
 def test_errors_name_the_line(store: StorePath, text: str, said: str) -> None:
-    with pytest.raises((BadSettings, DeniedElement)) as caught:
+    with pytest.raises((BadSettings, DeniedSetting)) as caught:
         settle(store, study=text)
     assert said in str(caught.value)
+
+
+def test_a_study_denies_what_the_site_added(store: StorePath) -> None:
+    settled = settle(store, "tags: [InversionTime]", "deny: [InversionTime, PatientName]")
+    assert settled == Settings()

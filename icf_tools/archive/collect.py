@@ -6,15 +6,14 @@ in: a folder    out: one Source per file, in the order of the tarball; or a refu
 import os
 import re
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import lru_cache
 from pathlib import Path
 
 from icf_tools.archive.header import Header, MoreNeeded, Unreadable, Wanted, read_header
 from icf_tools.archive.names import readable, safe_names
-from icf_tools.archive.privacy import Identity
+from icf_tools.archive.privacy import Identity, Leaks
 from icf_tools.errors import AccessDenied, NotFound, Refused
 from icf_tools.model.dicom import Tag
 from icf_tools.model.visit import StorePath
@@ -60,13 +59,6 @@ class NotAFile(Refused):
 
 class CannotRead(AccessDenied):
     message = "cannot read {}; give this user permission to read the whole input"
-
-
-class HoldsIdentity(Refused):
-    message = (
-        "{} of {} files hold the {} of an image in their path, a description or the identifiers "
-        "(the first is {}); rename them, or pass --allow-identifying if these are no one's"
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +112,7 @@ def collect(
     )
     dated: list[Source] = []
     unreadable: list[str] = []
-    leaks = _Leaks(store, texts)
+    leaks = Leaks((store.visit.study, store.visit.visit))
     for done, source in enumerate(found):
         progress("read headers", done, len(found))
         try:
@@ -128,12 +120,15 @@ def collect(
         except Unreadable:
             header = None
             unreadable.append(source.member)
-        if header is not None:
+        path = source.original or source.member.removeprefix(f"{store.visit.prefix}/")
+        if header is None:
+            leaks.look_at_other(path)
+        else:
             source = replace(source, mtime=member_mtime(header))
-        leaks.look(source, header)
+            leaks.look_at_image(path, _identity(header), [header.text(tag.number) for tag in texts])
         dated.append(source)
     if not allow_identifying:
-        leaks.refuse(len(found))
+        leaks.refuse(total=len(found))
     return Collection(tuple(dated), tuple(unreadable))
 
 
@@ -230,57 +225,5 @@ def _header(source: Source, wanted: Wanted) -> Header | None:
         raise CannotRead(readable(source.file)) from err
 
 
-class _Leaks:
-    """Files whose path, description or identifiers hold the identity of the person.
-
-    An image is held against its own identity; another file, which has none,
-    against those of all the images.
-    """
-
-    def __init__(self, store: StorePath, texts: tuple[Tag, ...]) -> None:
-        self._prefix = f"{store.visit.prefix}/"
-        self._identifiers = (store.visit.study, store.visit.visit)
-        self._texts = texts
-        self._identities: set[Identity] = set()
-        self._others: list[Source] = []
-        self._found: list[tuple[Identity, set[str], str]] = []
-
-    def look(self, source: Source, header: Header | None) -> None:
-        if header is None:
-            self._others.append(source)
-            return
-        identity = Identity(header.text(_NAME), header.text(_ID), header.text(_BIRTH_DATE))
-        identity = identity.without(self._identifiers)
-        self._identities.add(identity)
-        texts = [header.text(tag.number) for tag in self._texts]
-        self._compare(identity, source, (*self._identifiers, *texts))
-
-    def refuse(self, total: int) -> None:
-        """Raises HoldsIdentity where something was found."""
-        for source in self._others:
-            for identity in self._identities:
-                self._compare(identity, source, ())
-        if self._found:
-            identity, fields, path = self._found[0]
-            said = " and ".join(sorted(fields))
-            raise HoldsIdentity(len(self._found), total, said, _masked(path, identity))
-
-    def _compare(self, identity: Identity, source: Source, texts: Iterable[str]) -> None:
-        path = source.original or source.member.removeprefix(self._prefix)
-        fields = set(identity.held_by(path))
-        for text in texts:
-            fields.update(_held(identity, text))
-        if fields:
-            self._found.append((identity, fields, path))
-
-
-@lru_cache(maxsize=1024)  # images of a series share their descriptions
-def _held(identity: Identity, text: str) -> tuple[str, ...]:
-    return identity.held_by(text)
-
-
-def _masked(path: str, identity: Identity) -> str:
-    """The path without the parts that hold the identity."""
-    parts = ["***" if identity.held_by(part) else part for part in path.split("/")]
-    masked = "/".join(parts)
-    return "/".join("***" for _ in parts) if identity.held_by(masked) else masked
+def _identity(header: Header) -> Identity:
+    return Identity(header.text(_NAME), header.text(_ID), header.text(_BIRTH_DATE))

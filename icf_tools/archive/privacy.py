@@ -7,6 +7,9 @@ import re
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
+
+from icf_tools.errors import Refused
 
 _PLACEHOLDERS = frozenset(
     {"anon", "anonym", "anonymous", "anonymised", "anonymized", "phantom", "test", "unknown"}
@@ -16,6 +19,13 @@ _PLACEHOLDERS = frozenset(
 _SHORTEST_NAME = 3  # letters; shorter ones ("MR", "Li") are found only together with the others
 _SHORTEST_WITHIN = 5  # letters; a longer name is found inside a longer word, too
 _SHORTEST_ID = 3
+
+
+class HoldsIdentity(Refused):
+    message = (
+        "{} of {} files hold the {} of an image, the first in {}; "
+        "rename it, or pass --allow-identifying if that is no one's"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,3 +122,65 @@ def _run_is(words: list[str], name: str) -> bool:
             if not name.startswith(joined):
                 break
     return False
+
+
+class Leaks:
+    """The files of a visit that hold an identity in a path, a description or the identifiers.
+
+    An image is held against its own identity; another file, which has none,
+    against those of all the images.
+    """
+
+    def __init__(self, identifiers: tuple[str, ...]) -> None:
+        self._identifiers = identifiers
+        self._identities: set[Identity] = set()
+        self._others: list[str] = []
+        self._count = 0
+        self._first: tuple[tuple[str, ...], str] | None = None
+
+    def look_at_image(self, path: str, identity: Identity, descriptions: Iterable[str]) -> None:
+        """`path` is below the input folder; `descriptions` are what will be recorded."""
+        identity = identity.without(self._identifiers)
+        self._identities.add(identity)
+        for text in self._identifiers:
+            if fields := _held(identity, text):
+                self._note(fields, "the study or visit identifier")
+                return
+        if fields := identity.held_by(path):
+            self._note(fields, f"the path {_masked(path, identity)}")
+            return
+        for text in descriptions:
+            if fields := _held(identity, text):
+                self._note(fields, f"a description of {path}")
+                return
+
+    def look_at_other(self, path: str) -> None:
+        """A file that is not DICOM."""
+        self._others.append(path)
+
+    def refuse(self, *, total: int) -> None:
+        """Raises HoldsIdentity where something was found among `total` files."""
+        for path in self._others:
+            for identity in self._identities:
+                if fields := identity.held_by(path):
+                    self._note(fields, f"the path {_masked(path, identity)}")
+                    break
+        if self._first is not None:
+            fields, where = self._first
+            raise HoldsIdentity(self._count, total, " and ".join(fields), where)
+
+    def _note(self, fields: tuple[str, ...], where: str) -> None:
+        self._count += 1
+        self._first = self._first or (fields, where)
+
+
+@lru_cache(maxsize=1024)  # images of a series share their descriptions
+def _held(identity: Identity, text: str) -> tuple[str, ...]:
+    return identity.held_by(text)
+
+
+def _masked(path: str, identity: Identity) -> str:
+    """The path without the parts that hold the identity."""
+    parts = ["***" if identity.held_by(part) else part for part in path.split("/")]
+    masked = "/".join(parts)
+    return "/".join("***" for _ in parts) if identity.held_by(masked) else masked

@@ -57,8 +57,6 @@ def run(program: Callable[[], object], name: str) -> NoReturn:
             f"{err.strerror or err} ({err.filename or 'writing'}); mend that and run it again",
             1,
         )
-    except KeyboardInterrupt:
-        _fail(name, "interrupted; run it again to complete", 130)
     sys.exit(0)
 
 

@@ -11,8 +11,8 @@ from icf_tools.store.deposit import VisitStatus
 
 
 def status(
-    study: Annotated[str | None, typer.Argument(metavar="[STUDY", help="One study only.")] = None,
-    visit: Annotated[str | None, typer.Argument(metavar="[VISIT]]", help="One visit only.")] = None,
+    study: Annotated[str | None, typer.Argument(help="One study only.")] = None,
+    visit: Annotated[str | None, typer.Argument(help="One visit only.")] = None,
     store_dir: StoreDir = Path(),
     as_json: AsJson = False,
 ) -> None:

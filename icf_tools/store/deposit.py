@@ -44,7 +44,7 @@ class VisitStatus:
         kept_elsewhere = self.tarball is None and (self.metadata or self.dataset)
         steps = {
             "tarball": self.tarball is not None or kept_elsewhere,
-            "md5sum": self.md5sum or kept_elsewhere,
+            "md5sum": self.md5sum or self.metadata or kept_elsewhere,
             "metadata": self.metadata or self.dataset,
             "dataset": self.dataset,
         }

@@ -16,7 +16,6 @@ import pytest
 from icf_tools.archive.build import ORIGINAL, InputChanged, OtherInput, build
 from icf_tools.archive.collect import (
     EmptyInput,
-    HoldsIdentity,
     HoldsStore,
     LeavesInput,
     LinkLoop,
@@ -24,6 +23,7 @@ from icf_tools.archive.collect import (
     NotAFile,
     collect,
 )
+from icf_tools.archive.privacy import HoldsIdentity
 from icf_tools.errors import IcfError
 from icf_tools.model.dicom import RECORDED
 from icf_tools.model.visit import StorePath, Visit
@@ -272,9 +272,9 @@ def test_identity_in_a_description(store: StorePath, incoming: Path) -> None:
 
 
 def test_identity_in_an_identifier(tmp_path: Path, incoming: Path) -> None:
-    assert isinstance(
-        refusal(incoming, StorePath(tmp_path / "s", Visit("study", "mustermann1"))), HoldsIdentity
-    )
+    error = refusal(incoming, StorePath(tmp_path / "s", Visit("study", "mustermann1")))
+    assert isinstance(error, HoldsIdentity)
+    assert "the first in the study or visit identifier" in str(error)
     pseudonym = StorePath(tmp_path / "s", Visit("study", "ID4711"))
     assert build(incoming, pseudonym).members == 6
 

@@ -1,0 +1,212 @@
+"""The documentation agrees with the program: its commands run, its tables are up to date."""
+
+import importlib.util
+import os
+import re
+import runpy
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from icf_tools.archive.build import build
+from icf_tools.errors import IcfError
+from icf_tools.model.visit import StorePath, Visit
+from icf_tools.pipeline import add
+from icf_tools.settings import read_settings
+from tests import dicoms
+from tests.conftest import missing
+from tests.servers import nginx
+
+TOP = Path(__file__).resolve().parent.parent
+DOCS = TOP / "docs"
+MAKE = runpy.run_path(str(DOCS / "make_reference.py"))
+COMMANDS: dict[str, Any] = MAKE["commands"]()
+VISIT = Visit("my-study", "P000123")
+USER, PASSWORD = "lab", "correct horse"
+
+
+def page(name: str) -> str:
+    return (DOCS / name).read_text(encoding="utf-8")
+
+
+def blocks(name: str, language: str) -> list[str]:
+    """The page's fenced blocks of a language."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", page(name), re.DOTALL | re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", MAKE["pages"]())
+def test_what_is_made_from_the_code_is_up_to_date(name: str) -> None:
+    assert page(name) == MAKE["pages"]()[name], "run: python docs/make_reference.py"
+
+
+def test_reference_has_every_program_of_the_package() -> None:
+    lines = re.findall(
+        r"^ {4}(\w+) = icf_tools\.cli", (TOP / "setup.cfg").read_text(), re.MULTILINE
+    )
+    assert {"icf", *(name for name in COMMANDS if " " not in name)} == set(lines)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_has_an_example_that_it_understands(name: str) -> None:
+    _, _, example = COMMANDS[name].help.partition("\n\nExample: ")
+    words = shlex.split(example)
+    assert words[: len(name.split())] == name.split()
+    COMMANDS[name].make_context(name, words[len(name.split()) :])
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_is_explained_beside_the_reference(name: str) -> None:
+    others = [file.name for file in DOCS.glob("*.md") if file.name != "reference.md"]
+    assert any(name in page(other) for other in others)
+
+
+def test_exit_codes_of_the_page_are_those_of_the_kinds() -> None:
+    codes = [int(code) for code in re.findall(r"^\| (\d+) \|", page("admin.md"), re.MULTILINE)]
+    kinds = {kind.exit_code for kind in IcfError.__subclasses__()}
+    assert codes == sorted({0, 1} | kinds)
+
+
+EXECUTED = {  # page: some of what its commands must say
+    "quickstart.md": ("my-study/P000123\t10240 bytes\tcomplete", "get(ok)", "drop(ok)"),
+    "admin.md": ("no tarball\tcomplete", "get(ok)", "P000124_dicom.tar: OK", "dataset was there"),
+    "access.md": ("Cannot run git-annex-remote-icf", "get(ok)", "drop(ok)", "update(ok)"),
+    "views.md": (
+        "\nmy-study_P000123/series_2/im001.dcm\n",
+        "(from archivist...)",
+        "'views/master(modality=MR;seriesdescription=_)'",
+        "'views/master(modality=MR;seriesdescription=_;protocolname=_)'",
+        "Switched to branch 'master'",
+    ),
+    "credentials.md": ("my-study(user_password", "storepath", "get(ok)"),
+}
+
+
+@pytest.mark.annex
+@pytest.mark.parametrize("name", EXECUTED)
+def test_commands_of_the_page_run_one_after_the_other(
+    name: str, tmp_path: Path, isolated: Path, require: Callable[[str], str]
+) -> None:
+    script = "\n".join(blocks(name, "bash"))
+    with _world(tmp_path, script, require, tarball_only=name == "admin.md") as names:
+        for documented, here in names.items():
+            script = script.replace(documented, here)
+        assert "example.org" not in script
+        assert "/data/" not in script
+        (isolated / "my-study.password").write_text(PASSWORD)
+        url = names.get("https://data.example.org", "")
+        work = tmp_path / "work"
+        work.mkdir()
+        ran = subprocess.run(
+            ["bash", "-eu", "-o", "pipefail", "-x", "-c", script],
+            cwd=work,
+            env={**os.environ, **(_credential(url) if name != "credentials.md" else {})},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+            timeout=300,
+            start_new_session=True,  # no terminal to ask for a password
+        )
+    assert ran.returncode == 0, ran.stdout
+    assert [said for said in EXECUTED[name] if said not in ran.stdout] == [], ran.stdout
+
+
+@contextmanager
+def _world(
+    folder: Path, script: str, require: Callable[[str], str], *, tarball_only: bool
+) -> Iterator[dict[str, str]]:
+    """What the page takes for granted; what stands here for the names that it uses."""
+    names = {}
+    for visit in ("P000123", "P000124"):
+        incoming = dicoms.visit(folder / "incoming" / visit)
+        names[f"/data/incoming/{visit}"] = str(incoming)
+    if "https://data.example.org" not in script:
+        yield names
+        return
+    store = StorePath(folder / "served" / "store", VISIT)
+    incoming = folder / "incoming" / VISIT.visit
+    tags = read_settings(store).tags
+    build(incoming, store, tags=tags)
+    users = {VISIT.study: {USER: PASSWORD}}
+    with nginx(store.root, folder / "nginx", require("nginx"), users) as url:
+        if not tarball_only:
+            add(incoming, store, store_url=url, tags=tags)
+        names["https://data.example.org/store"] = url
+        names["https://data.example.org"] = url
+        names["/data/store"] = str(store.root)
+        yield names
+
+
+def _credential(url: str) -> dict[str, str]:
+    fields = {
+        "TYPE": "user_password",
+        "REALM": f"{url}/{VISIT.study}",
+        "USER": USER,
+        "SECRET": PASSWORD,
+    }
+    return {f"DATALAD_CREDENTIAL_TESTER_{field}": value for field, value in fields.items()}
+
+
+@pytest.mark.parametrize("name", EXECUTED)
+def test_few_commands_of_the_page_are_not_run(name: str) -> None:
+    assert len(blocks(name, "bash")) > len(blocks(name, "console"))
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The documentation as mkdocs builds it."""
+    if importlib.util.find_spec("mkdocs") is None:
+        missing("mkdocs")
+    folder = tmp_path_factory.mktemp("docs") / "site"
+    nowhere = {"http_proxy": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9"}
+    built = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)],
+        cwd=TOP,
+        env={**os.environ, **nowhere},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert built.returncode == 0, built.stderr
+    return folder
+
+
+def test_every_page_is_built_and_nothing_else(site: Path) -> None:
+    pages = {file.stem for file in DOCS.glob("*.md")}
+    assert {file.stem for file in site.glob("*.html")} - {"404", "search"} == pages
+    assert [file for file in site.rglob("*") if file.suffix in (".py", ".pyc", ".sh")] == []
+
+
+def test_a_page_requests_nothing_from_another_host(site: Path) -> None:
+    for file in site.rglob("*.html"):
+        requests = _Requests()
+        requests.feed(file.read_text(encoding="utf-8"))
+        assert [url for url in requests.found if re.match(r"(\w+:)?//", url)] == [], file
+    for file in site.rglob("*.css"):
+        text = file.read_text(encoding="utf-8")
+        assert re.findall(r"(?:url\(|@import)\s*[\"']?(?:\w+:)?//[^)\"']*", text) == [], file
+
+
+class _Requests(HTMLParser):
+    """What a browser loads by itself; a link waits to be followed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        for name, value in attrs:
+            loads = name in ("src", "srcset", "data", "poster", "action") or (
+                tag == "link" and name == "href"
+            )
+            if loads and value:
+                self.found.append(value)
