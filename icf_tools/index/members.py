@@ -8,6 +8,7 @@ silently where a tarball was cut, and costs several times as much per member.
 """
 
 import os
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -94,7 +95,7 @@ class MemberReader:
             mtime = self._number(fields["mtime"]) if "mtime" in fields else header.mtime
             comment = fields.get("comment", "")
             original = comment.removeprefix(ORIGINAL) if comment.startswith(ORIGINAL) else None
-            member = Member(path, name, size, self._position, max(0, mtime), original)
+            member = Member(path, name, size, self._position, _time(mtime), original)
             self._left = size
             yield member
             if self._left:
@@ -161,11 +162,12 @@ class MemberReader:
     def _pax(self, content: bytes) -> dict[str, str]:
         fields = {}
         while content:
-            length, _, _ = content.partition(b" ")
-            if not length.isdigit() or not 0 < int(length) <= len(content):
+            match = re.match(rb"([1-9][0-9]{0,6}) ", content)
+            if match is None or int(match[1]) > len(content):
                 raise self._damaged("is followed by a pax header", "that cannot be read")
-            record, content = content[len(length) + 1 : int(length) - 1], content[int(length) :]
-            key, _, value = record.partition(b"=")
+            end = int(match[1])
+            key, _, value = content[match.end() : end - 1].partition(b"=")
+            content = content[end:]
             fields[_text(key)] = value.decode("utf-8", "surrogateescape")
         return fields
 
@@ -216,6 +218,11 @@ class _Header:
 
 def _text(field: bytes) -> str:
     return field.partition(b"\0")[0].decode("utf-8", "surrogateescape")
+
+
+def _time(seconds: int) -> int:
+    """Within what ustar holds, and git takes."""
+    return min(max(0, seconds), 0o77777777777)
 
 
 def _octal(field: bytes) -> int:

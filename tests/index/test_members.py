@@ -167,14 +167,18 @@ def test_data_behind_the_end(tmp_path: Path) -> None:
     assert "the end mark is followed by more data" in damage(path)
 
 
-@pytest.mark.parametrize("record", [b"99999 path=x\n", b"x path=y\n", b"0 a=b\n", b"12 size=x99\n"])
+@pytest.mark.parametrize(
+    "record", [b"99999 path=x\n", b"x path=y\n", b"0 a=b\n", b"12 size=x99\n", b"9" * 5000]
+)
 def test_broken_pax_headers(tmp_path: Path, record: bytes) -> None:
     extended = tarfile.TarInfo("pax")
     extended.type = tarfile.XHDTYPE
     extended.size = len(record)
     plain = tarfile.TarInfo("plain").tobuf()
     path = tmp_path / "x.tar"
-    path.write_bytes(extended.tobuf() + record.ljust(512, b"\0") + plain + bytes(10240))
+    path.write_bytes(
+        extended.tobuf() + record.ljust(-(-len(record) // 512) * 512, b"\0") + plain + bytes(10240)
+    )
     assert "pax header" in damage(path)
 
 
