@@ -155,6 +155,17 @@ def _credential(url: str) -> dict[str, str]:
     return {f"DATALAD_CREDENTIAL_TESTER_{field}": value for field, value in fields.items()}
 
 
+@pytest.mark.annex
+def test_the_demo_gets_back_what_went_in(tmp_path: Path) -> None:
+    here = tmp_path / "a folder"
+    here.mkdir()
+    ran = subprocess.run(
+        ["sh", DOCS / "demo.sh"], cwd=here, capture_output=True, text=True, timeout=300
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert "yes: MD5 44cc71b3934020102e962004df8d7b01" in ran.stdout
+
+
 @pytest.mark.parametrize("name", EXECUTED)
 def test_few_commands_of_the_page_are_not_run(name: str) -> None:
     assert len(blocks(name, "bash")) > len(blocks(name, "console"))
