@@ -10,6 +10,8 @@ chmod -R u+w "$here" 2>/dev/null || true
 rm -rf "$here"
 mkdir -p "$here/incoming"
 cd "$here"
+# datalad-next runs git annex init in the repository around a new clone: let that not be the checkout
+git init -q .
 
 # an identity for the commits of the clone, should git not know one
 export GIT_AUTHOR_NAME="${GIT_AUTHOR_NAME:-Demo}" GIT_AUTHOR_EMAIL="${GIT_AUTHOR_EMAIL:-demo@localhost}"

@@ -33,8 +33,7 @@ def isolated(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monke
     monkeypatch.setenv("DATALAD_UI_PROGRESSBAR", "none")
     time.tzset()
     (home / ".gitconfig").write_text(
-        "[user]\n\tname = Tester\n\temail = tester@example.org\n[annex]\n\tfreezecontent = true\n"
-        "[init]\n\tdefaultBranch = main\n"
+        "[user]\n\tname = Tester\n\temail = tester@example.org\n[init]\n\tdefaultBranch = main\n"
     )
     return home
 

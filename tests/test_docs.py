@@ -22,7 +22,7 @@ from icf_tools.pipeline import add
 from icf_tools.settings import read_settings
 from tests import dicoms
 from tests.conftest import missing
-from tests.servers import nginx
+from tests.servers import web_server
 
 TOP = Path(__file__).resolve().parent.parent
 DOCS = TOP / "docs"
@@ -135,12 +135,12 @@ def _world(
     incoming = folder / "incoming" / VISIT.visit
     tags = read_settings(store).tags
     build(incoming, store, tags=tags)
-    users = {VISIT.study: {USER: PASSWORD}}
-    with nginx(store.root, folder / "nginx", require("nginx"), users) as url:
+    with web_server(store.root, folder / "nginx", require("nginx")) as server:
+        server.allow(VISIT.study, USER, PASSWORD)
         if not tarball_only:
-            add(incoming, store, store_url=url, tags=tags)
-        names["https://data.example.org/store"] = url
-        names["https://data.example.org"] = url
+            add(incoming, store, store_url=server.url, tags=tags)
+        names["https://data.example.org/store"] = server.url
+        names["https://data.example.org"] = server.url
         names["/data/store"] = str(store.root)
         yield names
 

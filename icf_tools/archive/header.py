@@ -11,7 +11,7 @@ import math
 import struct
 import zlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
 _PREAMBLE = 128
+_META_LAST = 0x0002FFFF
 _IMPLICIT = "1.2.840.10008.1.2"
 _DEFLATED = "1.2.840.10008.1.2.1.99"
 _BIG_ENDIAN = "1.2.840.10008.1.2.2"
@@ -34,6 +35,7 @@ _ENHANCED = {0x00189082: 0x00180081}  # EffectiveEchoTime stands for EchoTime
 _UNDEFINED = 0xFFFFFFFF
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _DEEPEST = 32  # nested sequences; real files have fewer than 10
+_MOST_STEPS = 1 << 14  # element headers to remember; a study has some hundred
 _LONGEST_VALUE = 1 << 14  # bytes; PS3.5 allows 64 characters in what is recorded
 _LARGEST_INFLATED = 64 << 20  # bytes; a header is far smaller, a hostile file is not
 
@@ -68,6 +70,15 @@ class Wanted:
 
     numbers: frozenset[int]
     last: int
+    # Images of one scanner begin their elements alike: number (0 unless wanted) and
+    # length of short elements, by the 8 bytes that they begin with.
+    _steps: dict[int, dict[bytes, tuple[int, int]]] = field(
+        default_factory=dict, compare=False, repr=False
+    )
+
+    def steps(self, last: int) -> dict[bytes, tuple[int, int]]:
+        """What is known of elements up to `last`."""
+        return self._steps.setdefault(last, {})
 
     @classmethod
     def of(cls, numbers: Iterable[int]) -> "Wanted":
@@ -75,9 +86,6 @@ class Wanted:
         chosen = frozenset(numbers)
         needed = {_TRANSFER_SYNTAX, _CHARACTER_SET, _SHARED_GROUPS}
         return cls(chosen | needed, max(chosen))
-
-
-_UP_TO_SHARED_GROUPS = Wanted(frozenset({_SHARED_GROUPS}), _SHARED_GROUPS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,13 +97,19 @@ class Header:
 
     def value(self, tag: Tag) -> Value | None:
         """The element as JSON has it, None where it is absent, empty or not valid."""
-        raw = self.raw.get(tag.number)
-        if not raw or len(raw) > _LONGEST_VALUE:
-            return None
-        if tag.vr in _NUMBERS:
-            return _binary(tag.vr, raw, tag.many, self.little_endian)
-        charset = b"" if raw.isascii() and b"\x1b" not in raw else self.raw.get(_CHARACTER_SET, b"")
-        return _text_value(tag.vr, raw, tag.many, charset)
+        return self.values((tag,)).get(tag.keyword)
+
+    def values(self, tags: Iterable[Tag]) -> dict[str, Value]:
+        """The elements by keyword, less those that `value` says None of."""
+        charset = self.raw.get(_CHARACTER_SET, b"")
+        values = {}
+        for tag in tags:
+            raw = self.raw.get(tag.number)
+            if raw:
+                value = _value(tag.vr, raw, tag.many, charset, self.little_endian)
+                if value is not None:
+                    values[tag.keyword] = value
+        return values
 
     def text(self, number: int) -> str:
         """The element decoded and stripped, empty where it is absent."""
@@ -130,16 +144,17 @@ def read_header(data: bytes, wanted: Wanted, *, whole: bool) -> Header | None:
 def _read_little_endian(data: bytes, wanted: Wanted, whole: bool) -> Header:
     found: dict[int, bytes] = {}
     start = _PREAMBLE + 4
-    start = _walk(data, start, True, Wanted(wanted.numbers, 0x0002FFFF), found)
+    start = _walk(data, start, True, wanted, _META_LAST, found)
     syntax = found.get(_TRANSFER_SYNTAX, b"").rstrip(b"\0 ").decode("latin-1")
     if syntax == _DEFLATED:
         data, start = _inflate(data[start:], whole), 0
     elif syntax != _IMPLICIT and (syntax == _BIG_ENDIAN or not syntax.startswith(f"{_IMPLICIT}.")):
         raise _Unusual
-    end = _walk(data, start, syntax != _IMPLICIT, wanted, found)
+    explicit = syntax != _IMPLICIT
+    end = _walk(data, start, explicit, wanted, wanted.last, found)
     if _PIXEL_SPACING in wanted.numbers and _PIXEL_SPACING not in found:
         # an enhanced image keeps it with all that its frames share behind the rest
-        end = _walk(data, end, syntax != _IMPLICIT, _UP_TO_SHARED_GROUPS, found)
+        end = _walk(data, end, explicit, wanted, _SHARED_GROUPS, found)
     if end > len(data):
         raise struct.error
     if end == len(data) and not whole:
@@ -159,14 +174,27 @@ def _inflate(data: bytes, whole: bool) -> bytes:
         raise Unreadable("it cannot be inflated") from err
 
 
-def _walk(data: bytes, pos: int, explicit: bool, wanted: Wanted, found: dict[int, bytes]) -> int:
-    """Collect wanted elements from `pos` on; return where the first later one begins."""
-    numbers, last, end = wanted.numbers, wanted.last, len(data)
+def _walk(
+    data: bytes, pos: int, explicit: bool, wanted: Wanted, last: int, found: dict[int, bytes]
+) -> int:
+    """Collect wanted elements from `pos` to `last`; return where the first later one begins."""
+    numbers, end = wanted.numbers, len(data)
     explicit_start, implicit_start = _EXPLICIT_START.unpack_from, _IMPLICIT_START.unpack_from
     long_length = _LONG_LENGTH.unpack_from
     length_is_long = _LENGTH_IS_LONG
+    steps = wanted.steps(last)
     while pos < end:
         if explicit:
+            step = steps.get(data[pos : pos + 8])
+            if step is not None:
+                number, length = step
+                pos += 8
+                if number:
+                    if pos + length > end:
+                        raise struct.error
+                    found[number] = data[pos : pos + length]
+                pos += length
+                continue
             group, element, vr, length = explicit_start(data, pos)
             number = group << 16 | element
             if number > last:
@@ -178,6 +206,8 @@ def _walk(data: bytes, pos: int, explicit: bool, wanted: Wanted, found: dict[int
                 (length,) = long_length(data, pos + 8)
                 pos += 12
             else:
+                if len(steps) < _MOST_STEPS:
+                    steps[data[pos : pos + 8]] = (number if number in numbers else 0, length)
                 pos += 8
         else:
             group, element, length = implicit_start(data, pos)
@@ -278,8 +308,12 @@ def _raw_values(dataset: "Dataset", wanted: Wanted) -> dict[int, bytes]:
     return raw
 
 
-@lru_cache(maxsize=2048)  # what a series has in common is converted once
-def _text_value(vr: str, raw: bytes, many: bool, charset: bytes) -> Value | None:
+@lru_cache(maxsize=4096)  # what a series has in common is converted once
+def _value(vr: str, raw: bytes, many: bool, charset: bytes, little_endian: bool) -> Value | None:
+    if len(raw) > _LONGEST_VALUE:
+        return None
+    if vr in _NUMBERS:
+        return _binary(vr, raw, many, little_endian)
     text = _decode(raw, charset)
     if not text:
         return None
@@ -324,7 +358,7 @@ def _integer(text: str) -> int | None:
 def _decode(raw: bytes, charset: bytes) -> str:
     """Text without padding and control characters; PS3.5 chapter 6."""
     if raw.isascii() and b"\x1b" not in raw:
-        text = raw.decode("ascii")
+        text = raw.rstrip(b"\0 ").decode("ascii")
     else:
         import warnings
 

@@ -62,7 +62,7 @@ class Identity:
 
         return Identity(keep(self.name), keep(self.patient_id), self.birth_date)
 
-    def _name_in(self, words: list[str]) -> bool:
+    def _name_in(self, words: tuple[str, ...]) -> bool:
         parts = [part for part in _words(self.name) if part not in _PLACEHOLDERS]
         letters = [part for part in parts if not part.isdigit()]
         if not letters:
@@ -79,7 +79,7 @@ class Identity:
                 return True
         return False
 
-    def _id_in(self, words: list[str]) -> bool:
+    def _id_in(self, words: tuple[str, ...]) -> bool:
         name = _joined(self.patient_id)
         if len(name) < _SHORTEST_ID or name in _PLACEHOLDERS:
             return False
@@ -100,18 +100,20 @@ class Identity:
         )
 
 
-def _words(text: str) -> list[str]:
+@lru_cache(maxsize=1024)  # the parts of an identity are held against every path
+def _words(text: str) -> tuple[str, ...]:
     """Runs of letters and runs of digits, without case and accents."""
     plain = unicodedata.normalize("NFKD", text)
-    plain = "".join(char for char in plain if not unicodedata.combining(char))
-    return re.findall(r"[^\W\d_]+|\d+", plain.casefold())
+    if not plain.isascii():
+        plain = "".join(char for char in plain if not unicodedata.combining(char))
+    return tuple(re.findall(r"[^\W\d_]+|\d+", plain.casefold()))
 
 
 def _joined(text: str) -> str:
     return "".join(_words(text))
 
 
-def _run_is(words: list[str], name: str) -> bool:
+def _run_is(words: tuple[str, ...], name: str) -> bool:
     """Whether some words in a row, joined, are the name."""
     for first in range(len(words)):
         joined = ""

@@ -21,6 +21,7 @@ from icf_tools.model.dicom import Tag, Value
 from icf_tools.store.lane import Lane
 
 _BATCH = 4 << 20  # bytes handed over at once
+_FIRST_WINDOW = 16 << 10  # bytes; holds what is wanted of nearly every image
 _LARGEST_WINDOW = 64 << 20  # bytes of a member that are looked at for its header
 
 
@@ -142,19 +143,27 @@ class _Head:
     def see(self, piece: memoryview) -> None:
         if self._done:
             return
+        if not self._data and len(piece) > _FIRST_WINDOW:
+            start = bytes(piece[:_FIRST_WINDOW])
+            if self._look(start, whole=False):
+                return
         self._data += piece
-        if len(self._data) < self._next_look and len(self._data) < self._size:
+        if len(self._data) < min(self._next_look, self._size):
             return
-        whole = len(self._data) == self._size or len(self._data) >= _LARGEST_WINDOW
-        try:
-            self.header = read_header(self._data, self._wanted, whole=whole)
-        except MoreNeeded:
+        whole = len(self._data) >= min(self._size, _LARGEST_WINDOW)
+        if not self._look(self._data, whole=whole):
             self._next_look = 4 * len(self._data)
-            return
+
+    def _look(self, data: bytes, *, whole: bool) -> bool:
+        """Whether no more need be seen."""
+        try:
+            self.header = read_header(data, self._wanted, whole=whole)
+        except MoreNeeded:
+            return False
         except Unreadable as err:
             self.unreadable = str(err)
-        self._done = True
-        self._data = b""
+        self._done, self._data = True, b""
+        return True
 
 
 def _describe(record: Record, head: _Head, tags: tuple[Tag, ...], result: Scan) -> None:
@@ -162,8 +171,7 @@ def _describe(record: Record, head: _Head, tags: tuple[Tag, ...], result: Scan) 
         reason = f"it says that it is DICOM, but {head.unreadable}; kept as a plain file"
         result.problems.append(Problem(record.path, reason))
     if head.header is not None:
-        values = ((tag.keyword, head.header.value(tag)) for tag in tags)
-        record.tags = {keyword: value for keyword, value in values if value is not None}
+        record.tags = head.header.values(tags)
 
 
 def _note_name(member: Member, result: Scan) -> None:

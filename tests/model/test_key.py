@@ -49,16 +49,21 @@ NAMES = (
     "a.abcde.f",
     "a.ü-.f",
 )
-ALPHABET = "abAB01._- éß日𝛼%&:,'\"~+=#"
+ANY = "abAB01._- éß日😀%&:,'\"~+=#"
+IN_EXTENSIONS = "abAB01éß日😀"
 
 
 @pytest.fixture(scope="module")
 def names() -> list[str]:
-    """Some with a reason, and as many by chance as make the rare cases likely."""
+    """Some with a reason, and so many by chance that the rare cases are among them."""
     chance = random.Random(4)
-    made = {
-        "".join(chance.choice(ALPHABET) for _ in range(chance.randint(1, 14))) for _ in range(4400)
-    }
+
+    def word(alphabet: str, longest: int) -> str:
+        return "".join(chance.choice(alphabet) for _ in range(chance.randint(0, longest)))
+
+    made = {word(ANY, 14) for _ in range(2500)}
+    made |= {f"{word(ANY, 3)}.{word(IN_EXTENSIONS, 5)}" for _ in range(500)}
+    made |= {".".join(word(IN_EXTENSIONS, 4) for _ in range(4)) for _ in range(1500)}
     found = [*NAMES, *sorted(name for name in made if name.strip(". "))]
     assert len(found) > 3800
     return found
@@ -106,6 +111,26 @@ def test_extensions_are_those_of_git_annex(names: list[str], repository: Path) -
     ours = {name: str(AnnexKey.md5e(f"some.folder/{name}", 5, MD5)) for name in names}
     assert ours == {name: report["key"] for name, report in zip(names, reports, strict=True)}
     assert len({extension(name) for name in names}) > 500
+
+
+@pytest.mark.annex
+def test_extensions_that_are_no_text_are_counted_in_bytes(repository: Path) -> None:
+    names = [
+        b"a.\xf6",
+        b"a.\xf6\xff\xf6\xf6",
+        b"a.\xf6\xff\xf6\xf6\xf6",
+        b"a.\xf6.\xc3",
+        b"a.\xf6-",
+    ]
+    done = subprocess.run(
+        ["git", "annex", "examinekey", "--batch", "--migrate-to-backend=MD5E"],
+        cwd=repository,
+        input=b"".join(b"MD5-s5--%b %b\n" % (MD5.encode(), name) for name in names),
+        capture_output=True,
+        check=True,
+    )
+    ours = [str(AnnexKey.md5e(os.fsdecode(name), 5, MD5)) for name in names]
+    assert ours == os.fsdecode(done.stdout).splitlines()
 
 
 @pytest.mark.annex

@@ -1,0 +1,28 @@
+"""All parts, or those that are named."""
+
+import argparse
+
+from benchmarks import addurls, archive, dataset, index, startup
+from benchmarks.measure import show
+
+_PARTS = {
+    "startup": startup.rows,
+    "archive": archive.rows,
+    "index": index.rows,
+    "dataset": dataset.rows,
+    "addurls": addurls.rows,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(_PARTS))
+    parser.add_argument("--quick", action="store_true", help="small and once, to see that it runs")
+    given = parser.parse_args()
+    if unknown := set(given.parts) - set(_PARTS):
+        parser.error(f"no part {min(unknown)}; there are {', '.join(_PARTS)}")
+    show([row for part in given.parts or _PARTS for row in _PARTS[part](given.quick)])
+
+
+if __name__ == "__main__":
+    main()

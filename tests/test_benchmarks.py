@@ -1,0 +1,54 @@
+"""The benchmarks run; how fast is not judged here."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import missing
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def no_scratch_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "scratch"
+    folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder))
+    return folder
+
+
+def test_parts_without_git_annex_print_a_table_and_clean_up(no_scratch_left: Path) -> None:
+    if "ICF_TEST_DATA" not in os.environ and importlib.util.find_spec("nibabel") is None:
+        missing("test-data")
+    parts = ["startup", "archive", "index", "dataset"]
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks", "--quick", *parts],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    heading, *rows, _ = done.stdout.splitlines()
+    assert heading.startswith("what ")
+    measured = {row.partition("  ")[0] for row in rows}
+    assert measured >= {"icf --help", "icf archive", "icf index", "icf dataset"}
+    assert list(no_scratch_left.iterdir()) == []
+
+
+def test_an_unknown_part_is_refused() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks", "nothing"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 2
+    assert "no part nothing" in done.stderr
