@@ -215,11 +215,10 @@ def _walk(
             if number > last:
                 return pos
             pos += 8
+        value = pos
         if length == _UNDEFINED:
-            value = pos
             pos = _skip_items(data, pos, explicit and vr != b"UN", 0)
         else:
-            value = pos
             pos += length
         if number in numbers:
             if pos > end:
@@ -240,28 +239,27 @@ def _skip_items(data: bytes, pos: int, explicit: bool, depth: int) -> int:
             return pos
         if number != _ITEM:
             raise _Unusual
-        if length != _UNDEFINED:
-            pos += length
-            continue
-        while True:
-            group, element, length = _IMPLICIT_START.unpack_from(data, pos)
-            if group << 16 | element == _ITEM_END:
-                pos += 8
-                break
-            nested = explicit
-            if explicit:
-                _, _, vr, length = _EXPLICIT_START.unpack_from(data, pos)
-                is_long = _LENGTH_IS_LONG.get(vr)
-                if is_long is None:
-                    raise _Unusual
-                nested = vr != b"UN"
-                if is_long:
-                    (length,) = _LONG_LENGTH.unpack_from(data, pos + 8)
-                    pos += 4
-            pos += 8
-            pos = (
-                _skip_items(data, pos, nested, depth + 1) if length == _UNDEFINED else pos + length
-            )
+        pos = _skip_elements(data, pos, explicit, depth) if length == _UNDEFINED else pos + length
+
+
+def _skip_elements(data: bytes, pos: int, explicit: bool, depth: int) -> int:
+    """Where an item of undefined length ends, its delimiter included."""
+    while True:
+        group, element, length = _IMPLICIT_START.unpack_from(data, pos)
+        if group << 16 | element == _ITEM_END:
+            return pos + 8
+        nested = explicit
+        if explicit:
+            _, _, vr, length = _EXPLICIT_START.unpack_from(data, pos)
+            is_long = _LENGTH_IS_LONG.get(vr)
+            if is_long is None:
+                raise _Unusual
+            nested = vr != b"UN"
+            if is_long:
+                (length,) = _LONG_LENGTH.unpack_from(data, pos + 8)
+                pos += 4
+        pos += 8
+        pos = _skip_items(data, pos, nested, depth + 1) if length == _UNDEFINED else pos + length
 
 
 def _read_with_pydicom(data: bytes, wanted: Wanted) -> Header:

@@ -110,6 +110,7 @@ def test_a_folder_comes_without_its_neighbours(small: Deposit, clone: Clone) -> 
     assert clone.here - {small.tarball} == inside
 
 
+@pytest.mark.oldest
 def test_all_files_come_with_the_digests_of_the_source(small: Deposit, clone: Clone) -> None:
     clone.get(".")
     assert clone.content() == small.expected
@@ -291,6 +292,7 @@ def test_a_rule_makes_short_urls(small: Deposit, client: Client, tmp_path: Path)
     clone.fsck()
 
 
+@pytest.mark.oldest
 def test_awkward_names_come_through(client: Client, tmp_path: Path) -> None:
     source = fill(dicoms.visit(tmp_path / "incoming", images=1), AWKWARD)
     dicoms.write(source / "Bild (ä) 'x'.dcm", dicoms.image(3, 1, ProtocolName="Größe 100% & mehr"))
