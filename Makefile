@@ -41,7 +41,9 @@ test-oldest: .venv-oldest/test
 
 # one more interpreter, where it is there; it must be where ICF_REQUIRE names it
 test-with:
-	@if $(P) -c '' 2>/dev/null; then \
+	@if [ "$$($(P) --version 2>/dev/null)" = "$$($(VENV)/bin/python --version)" ]; then \
+		echo "$(P) is what was tested above"; \
+	elif $(P) -c '' 2>/dev/null; then \
 		$(MAKE) --no-print-directory .venv-$(P)/test PYTHON=$(P) && \
 		.venv-$(P)/bin/pytest $(PYTEST) -m "not annex"; \
 	else case " $$ICF_REQUIRE " in \
