@@ -9,6 +9,8 @@ PYTEST = -q -n auto --dist loadscope
 
 .PHONY: demo test check docs reference bench clean
 
+$(if $(PYTHON),,$(error there is no Python 3.11 or later; name one as in make demo PYTHON=/path/to/python3))
+
 demo: $(VENV)/demo
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" sh docs/demo.sh
 
@@ -32,7 +34,7 @@ bench: $(VENV)/test
 
 clean:
 	chmod -R u+w demo 2>/dev/null || true
-	rm -rf .venv .venv-* demo build
+	rm -rf .venv .venv-* demo build *.egg-info
 
 # the lower bounds in setup.cfg are what this installs
 .PHONY: test-oldest test-with

@@ -1,5 +1,5 @@
 # The main job on real images that come inside the wheels of pydicom and nibabel.
-# Everything it makes lies in the folder demo/, which may be removed.
+# Everything it makes lies in the folder demo/; make clean removes it.
 set -eu
 
 say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
@@ -10,10 +10,10 @@ chmod -R u+w "$here" 2>/dev/null || true
 rm -rf "$here"
 mkdir -p "$here/incoming"
 cd "$here"
+
 # datalad-next runs git annex init in the repository around a new clone: let that not be the checkout
 git init -q .
-
-# an identity for the commits of the clone, should git not know one
+# git wants to know who commits; nothing of this leaves the folder
 export GIT_AUTHOR_NAME="${GIT_AUTHOR_NAME:-Demo}" GIT_AUTHOR_EMAIL="${GIT_AUTHOR_EMAIL:-demo@localhost}"
 export GIT_COMMITTER_NAME="$GIT_AUTHOR_NAME" GIT_COMMITTER_EMAIL="$GIT_AUTHOR_EMAIL"
 export DATALAD_UI_PROGRESSBAR=none DATALAD_LOG_LEVEL=warning
@@ -47,6 +47,8 @@ ls -l store/demo-study
 
 say "3. Clone it as a lab member does, with DataLad alone"
 run datalad clone "datalad-annex::?type=external&externaltype=uncurl&encryption=none&url=$url/demo-study/P000123_{{annex_key}}" clone
+git -C clone config user.name "$GIT_AUTHOR_NAME"
+git -C clone config user.email "$GIT_AUTHOR_EMAIL"
 run datalad -C clone get demo-study_P000123/small/MR_small.dcm
 
 say "4. Is it the image that went in?"
@@ -64,7 +66,8 @@ cat <<END
   . .venv/bin/activate && cd demo/clone
   datalad get .                                              every image
   git annex metadata demo-study_P000123/small/MR_small.dcm   what is known of one
-  git annex view "protocolname=*" "seriesnumber=*"           folders by protocol and series
+  git annex view "protocolname?=*" "seriesnumber?=*"         folders by protocol and series
+  git annex vpop                                             and back
   icf add STUDY VISIT YOUR_FOLDER --store-dir ../store --store-url $url
 The documentation is in docs/, beginning with docs/quickstart.md.
 END

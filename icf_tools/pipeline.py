@@ -8,8 +8,7 @@ from pathlib import Path
 
 from icf_tools.archive.build import Built, pack
 from icf_tools.archive.collect import Progress, collect
-from icf_tools.dataset.versions import checked_url
-from icf_tools.dataset.write import Deposited, NoUrl, dataset
+from icf_tools.dataset.write import Deposited, Urls, dataset
 from icf_tools.index.deposit import Indexed, index
 from icf_tools.model.dicom import Tag
 from icf_tools.model.visit import StorePath
@@ -40,16 +39,12 @@ def add(
     What can be refused is refused before anything is written. Raises what the
     steps raise.
     """
-    if store_url is None:
-        raise NoUrl(store.visit)
-    for url in (store_url, deposit_url):
-        if url is not None:
-            checked_url(url)
+    urls = Urls.of(store, store_url, deposit_url)
     collection = collect(
         folder, store, tags, allow_identifying=allow_identifying, progress=progress
     )
     with locked(store):
         built = pack(collection, store, progress)
         indexed = index(store, tags=tags, progress=progress)
-        deposited = dataset(store, store_url, deposit_url)
+        deposited = dataset(store, urls.store, urls.deposit)
     return Added(built, indexed, deposited)

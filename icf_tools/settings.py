@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from icf_tools.errors import Refused, UsageError
 from icf_tools.model.dicom import RECORDED, Tag, is_denied
+from icf_tools.model.url import BadUrl, checked_url
 from icf_tools.model.visit import SITE_SETTINGS, STUDY_SETTINGS, StorePath
 
 if TYPE_CHECKING:
@@ -45,6 +46,9 @@ class Settings:
 def read_settings(store: StorePath) -> Settings:
     """The settings of the visit's study. Raises BadSettings and DeniedSetting."""
     files = [store.root / SITE_SETTINGS, store.study / STUDY_SETTINGS]
+    for file in files:
+        if file.with_suffix(".yml").exists():
+            raise BadSettings(file.with_suffix(".yml"), 1, f"it is not read; name it {file.name}")
     files = [file for file in files if file.is_file()]
     if not files:
         return Settings()
@@ -53,7 +57,9 @@ def read_settings(store: StorePath) -> Settings:
     denied: set[str] = set()
     for file in files:
         content, lines = _load(file)
-        given |= {key: content[key] for key in ("store_url", "deposit_url") if content[key]}
+        for key in ("store_url", "deposit_url"):
+            if content[key] is not None:
+                given[key] = _url(content[key], file, lines[key,])
         for place, keyword in enumerate(content["tags"]):
             added.append(_tag(keyword, file, lines["tags", place]))
         for place, keyword in enumerate(content["deny"]):
@@ -122,6 +128,13 @@ def _refusal(
     else:
         said = f"{name}: {first['msg'].lower()}"
     return BadSettings(file, lines.get(tuple(first["loc"]), 1), said)
+
+
+def _url(text: str, file: Path, line: int) -> str:
+    try:
+        return checked_url(text)
+    except BadUrl as err:
+        raise BadSettings(file, line, str(err)) from err
 
 
 def _number(keyword: str, file: Path, line: int) -> int:

@@ -80,7 +80,7 @@ def test_kinds_have_the_exit_codes_of_the_table() -> None:
 
 @pytest.mark.parametrize("kind", refusals(), ids=lambda kind: kind.__name__)
 def test_a_refusal_survives_the_way_back_from_a_worker(kind: type[IcfError]) -> None:
-    error = kind("a", "b", "c", "d")
+    error = kind(*"abcdef")
     again = pickle.loads(pickle.dumps(error))
     assert (type(again), str(again)) == (kind, str(error))
 
@@ -88,6 +88,6 @@ def test_a_refusal_survives_the_way_back_from_a_worker(kind: type[IcfError]) -> 
 @pytest.mark.parametrize("kind", refusals(), ids=lambda kind: kind.__name__)
 def test_a_refusal_is_one_sentence_that_says_what_to_do(kind: type[IcfError]) -> None:
     if kind.message != errors.IcfError.message:
-        text = str(kind("a", "b", "c", "d"))
+        text = str(kind(*"abcdef"))
         assert "\n" not in text
-        assert ";" in text or kind.__name__ in ("BadSettings", "BadUrl"), text
+        assert ";" in text or kind.__name__ in ("BadSettings", "BadUrl"), text  # in their arguments

@@ -65,6 +65,7 @@ def test_a_denied_element_cannot_be_allowed(store: StorePath) -> None:
         ("tags:\n  - Rows\n  - Rwos\n", "line 3: 'Rwos' is not a keyword"),
         ("deny: [StudyDat]\n", "line 1: 'StudyDat' is not a keyword"),
         ("tags: [PixelData]\n", "PixelData"),
+        ("\nstore_url: /data/store\n", "line 2: '/data/store' cannot be recorded as a URL"),
         ("- a\n- b\n", "line 1: the file: input should be"),
         ("x: [1\n", "it is not YAML"),
         ("a: !!python/object:os.system x\n", "it is not YAML"),
@@ -79,3 +80,10 @@ def test_errors_name_the_line(store: StorePath, text: str, said: str) -> None:
 def test_a_study_denies_what_the_site_added(store: StorePath) -> None:
     settled = settle(store, "tags: [InversionTime]", "deny: [InversionTime, PatientName]")
     assert settled == Settings()
+
+
+def test_a_file_of_another_name_is_not_passed_over(store: StorePath) -> None:
+    store.root.mkdir()
+    (store.root / "site.yml").write_text("store_url: https://a.example.org")
+    with pytest.raises(BadSettings, match=r"site\.yml, line 1: it is not read; name it site\.yaml"):
+        read_settings(store)

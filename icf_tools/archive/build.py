@@ -33,6 +33,10 @@ class OtherInput(Conflict):
     )
 
 
+class DamagedInStore(Damaged):
+    message = "{} has MD5 {}, on record is {}; take the file from a copy"
+
+
 class InputChanged(Damaged):
     message = "{} changed while it was packed; wait until the visit is complete, then run again"
 
@@ -45,6 +49,7 @@ class Built:
     md5: str
     size: int  #: bytes
     members: int
+    images: int  #: members that are DICOM
     made: bool  #: False where it was there before
     renamed: int  #: members whose name was replaced
     unreadable: tuple[str, ...]  #: members that say they are DICOM and cannot be parsed
@@ -76,7 +81,7 @@ def pack(collection: Collection, store: StorePath, progress: Progress = lambda *
             size, md5 = _write(store, collection, progress)
         else:
             md5 = _digest(collection, progress)
-            _check_same(store, md5)
+            _check_tarball(store, md5)
             size = store.tarball.stat().st_size
         if not store.md5sum.exists():
             with new_file(store.md5sum) as out:
@@ -86,6 +91,7 @@ def pack(collection: Collection, store: StorePath, progress: Progress = lambda *
         md5=md5,
         size=size,
         members=len(collection.sources),
+        images=collection.images,
         made=made,
         renamed=sum(source.original is not None for source in collection.sources),
         unreadable=collection.unreadable,
@@ -152,7 +158,7 @@ def _write(store: StorePath, collection: Collection, progress: Progress) -> tupl
                 lane.put(_update, digest, batch)
                 for piece in batch:
                     size += out.write(piece)
-        _check_same(store, digest.hexdigest())
+        _check_record(store, digest.hexdigest())
         out.flush()
         os.utime(out.fileno(), (collection.timestamp, collection.timestamp))
     return size, digest.hexdigest()
@@ -183,10 +189,18 @@ def _batches(pieces: Iterable[bytes]) -> Iterator[list[bytes]]:
     yield batch
 
 
-def _check_same(store: StorePath, md5: str) -> None:
-    """Compare with the digest that the store has, or else with the tarball itself."""
-    there = recorded_md5(store)
-    if there is None and store.tarball.exists():
-        there = md5_of(store.tarball)
-    if there is not None and there != md5:
+def _check_tarball(store: StorePath, md5: str) -> None:
+    """Read the tarball that is there, and compare."""
+    there = md5_of(store.tarball)
+    known = recorded_md5(store)
+    if known not in (None, there):
+        raise DamagedInStore(store.tarball, there, known)
+    if there != md5:
         raise OtherInput(store.visit, there, md5)
+
+
+def _check_record(store: StorePath, md5: str) -> None:
+    """Compare with the digest of a tarball that was there before."""
+    known = recorded_md5(store)
+    if known not in (None, md5):
+        raise OtherInput(store.visit, known, md5)

@@ -75,6 +75,7 @@ class Source:
 @dataclass(frozen=True, slots=True)
 class Collection:
     sources: tuple[Source, ...]  #: bytewise by member path
+    images: int  #: how many of them are DICOM
     unreadable: tuple[str, ...]  #: members that say they are DICOM and cannot be parsed
 
     @property
@@ -112,6 +113,7 @@ def collect(
     )
     dated: list[Source] = []
     unreadable: list[str] = []
+    images = 0
     leaks = Leaks((store.visit.study, store.visit.visit))
     for done, source in enumerate(found):
         progress("read headers", done, len(found))
@@ -124,12 +126,14 @@ def collect(
         if header is None:
             leaks.look_at_other(path)
         else:
+            images += 1
             source = replace(source, mtime=member_mtime(header))
-            leaks.look_at_image(path, _identity(header), [header.text(tag.number) for tag in texts])
+            descriptions = {tag.keyword: header.text(tag.number) for tag in texts}
+            leaks.look_at_image(path, _identity(header), descriptions)
         dated.append(source)
     if not allow_identifying:
         leaks.refuse(total=len(found))
-    return Collection(tuple(dated), tuple(unreadable))
+    return Collection(tuple(dated), images, tuple(unreadable))
 
 
 def member_mtime(header: Header) -> int | None:

@@ -5,7 +5,7 @@ in: Identity, texts    out: which of its parts the texts hold, never the parts t
 
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -24,7 +24,7 @@ _SHORTEST_ID = 3
 class HoldsIdentity(Refused):
     message = (
         "{} of {} files hold the {} of an image, the first in {}; "
-        "rename it, or pass --allow-identifying if that is no one's"
+        "{}, or pass --allow-identifying if that is no one's"
     )
 
 
@@ -138,22 +138,23 @@ class Leaks:
         self._identities: set[Identity] = set()
         self._others: list[str] = []
         self._count = 0
-        self._first: tuple[tuple[str, ...], str] | None = None
+        self._first: tuple[tuple[str, ...], str, str] | None = None
 
-    def look_at_image(self, path: str, identity: Identity, descriptions: Iterable[str]) -> None:
-        """`path` is below the input folder; `descriptions` are what will be recorded."""
+    def look_at_image(self, path: str, identity: Identity, descriptions: Mapping[str, str]) -> None:
+        """`path` is below the input folder; `descriptions` are by keyword what will be recorded."""
         identity = identity.without(self._identifiers)
         self._identities.add(identity)
         for text in self._identifiers:
             if fields := _held(identity, text):
-                self._note(fields, "the study or visit identifier")
+                self._note(fields, "the study or visit identifier", "choose another one")
                 return
         if fields := identity.held_by(path):
             self._note(fields, f"the path {_masked(path, identity)}")
             return
-        for text in descriptions:
+        for keyword, text in descriptions.items():
             if fields := _held(identity, text):
-                self._note(fields, f"a description of {path}")
+                remedy = f"write {keyword} under deny in study.yaml"
+                self._note(fields, f"the {keyword} of {path}", remedy)
                 return
 
     def look_at_other(self, path: str) -> None:
@@ -168,12 +169,14 @@ class Leaks:
                     self._note(fields, f"the path {_masked(path, identity)}")
                     break
         if self._first is not None:
-            fields, where = self._first
-            raise HoldsIdentity(self._count, total, " and ".join(fields), where)
+            fields, *where_and_remedy = self._first
+            raise HoldsIdentity(self._count, total, " and ".join(fields), *where_and_remedy)
 
-    def _note(self, fields: tuple[str, ...], where: str) -> None:
+    def _note(
+        self, fields: tuple[str, ...], where: str, remedy: str = "rename the file or folder"
+    ) -> None:
         self._count += 1
-        self._first = self._first or (fields, where)
+        self._first = self._first or (fields, where, remedy)
 
 
 @lru_cache(maxsize=1024)  # images of a series share their descriptions

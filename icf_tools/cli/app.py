@@ -3,7 +3,6 @@
 import signal
 import sys
 from collections.abc import Callable
-from types import FrameType
 from typing import Annotated, NoReturn
 
 import typer
@@ -44,7 +43,8 @@ def _icf(
 
 def run(program: Callable[[], object], name: str) -> NoReturn:
     """Run a program; a refusal becomes one sentence and an exit code."""
-    signal.signal(signal.SIGTERM, _terminate)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, _: _fail(name, "stopped", 128 + number))
     try:
         program()
     except IcfError as err:
@@ -63,10 +63,6 @@ def run(program: Callable[[], object], name: str) -> NoReturn:
 def _fail(name: str, message: object, code: int) -> NoReturn:
     print(f"{name}: {message}", file=sys.stderr)
     sys.exit(code)
-
-
-def _terminate(number: int, _: FrameType | None) -> NoReturn:
-    sys.exit(128 + number)
 
 
 def main() -> NoReturn:

@@ -5,9 +5,11 @@ from typing import Annotated
 
 import typer
 
-StudyArgument = Annotated[str, typer.Argument(help="The study's identifier.")]
-VisitArgument = Annotated[str, typer.Argument(help="The visit's identifier.")]
-InputArgument = Annotated[Path, typer.Argument(help="Folder with the files of one visit.")]
+StudyArgument = Annotated[str, typer.Argument(metavar="STUDY", help="The study's identifier.")]
+VisitArgument = Annotated[str, typer.Argument(metavar="VISIT", help="The visit's identifier.")]
+InputArgument = Annotated[
+    Path, typer.Argument(metavar="INPUT_DIR", help="Folder with the files of one visit.")
+]
 StoreDir = Annotated[
     Path,
     typer.Option(

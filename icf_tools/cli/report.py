@@ -51,7 +51,7 @@ def _lines() -> Progress:
         now = time.monotonic()
         if now - last >= _SECONDS_BETWEEN_LINES:
             last = now
-            note(f"{what}: {done} of {total}")
+            note(f"{what}: {100 * done // total} %")
 
     return show
 
@@ -77,6 +77,8 @@ def fields(value: Any) -> dict[str, Any]:
 def built_lines(built: "Built") -> list[str]:
     """What became of the tarball; what is strange goes to standard error."""
     what = "made" if built.made else "was there, of the same content"
+    if not built.images:
+        note(f"no DICOM image among the {built.members} files; is it the right folder?")
     if built.renamed:
         note(f"{built.renamed} names were replaced; the metadata keeps the originals")
     for member in built.unreadable[:_MOST_PROBLEMS]:
@@ -100,5 +102,5 @@ def deposited_lines(deposited: "Deposited") -> list[str]:
     what = "made" if deposited.made else "was there"
     return [
         f"dataset {what}: version {deposited.version}, commit {deposited.commits['master']}",
-        f"clone it with: datalad clone '{deposited.clone_url}'",
+        f"clone it with: datalad clone '{deposited.clone_url}' {deposited.visit}",
     ]

@@ -11,8 +11,8 @@ from icf_tools.store.deposit import VisitStatus
 
 
 def status(
-    study: Annotated[str | None, typer.Argument(help="One study only.")] = None,
-    visit: Annotated[str | None, typer.Argument(help="One visit only.")] = None,
+    study: Annotated[str | None, typer.Argument(metavar="STUDY", help="One study only.")] = None,
+    visit: Annotated[str | None, typer.Argument(metavar="VISIT", help="One visit only.")] = None,
     store_dir: StoreDir = Path(),
     as_json: AsJson = False,
 ) -> None:
@@ -36,10 +36,11 @@ def status(
         }
         for each in found
     ]
-    report.result(items, [_line(each) for each in found] or ["no visits"], as_json)
+    nothing = f"no visits in {store_dir.resolve()}; give the folder that holds the studies"
+    report.result(items, [_line(each) for each in found] or [nothing], as_json)
 
 
 def _line(status: VisitStatus) -> str:
-    tarball = "no tarball" if status.tarball is None else f"{status.tarball} bytes"
+    tarball = "tarball not here" if status.tarball is None else f"{status.tarball} bytes"
     state = f"missing: {', '.join(status.missing)}" if status.missing else "complete"
     return f"{status.visit}\t{tarball}\t{state}"

@@ -4,20 +4,15 @@ It is state: from the tarball and these records the deposit can be made again.
 """
 
 import json
-import re
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from icf_tools.errors import Damaged, UsageError
+from icf_tools.errors import Damaged
 from icf_tools.model.visit import StorePath
 
 
 class BadVersions(Damaged):
     message = "{} cannot be read: {}; take it from a copy of the store"
-
-
-class BadUrl(UsageError):
-    message = "{} is not a URL to record: {}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,27 +26,6 @@ class Version:
     size: int  #: bytes of the tarball
     md5: str  #: of the tarball
     commits: dict[str, str]  #: id by branch
-
-
-def checked_url(url: str) -> str:
-    """The URL without a slash at its end. Raises BadUrl.
-
-    It goes into the history of every clone, so it may not hold a password.
-    """
-    match = re.fullmatch(r"([a-z][a-z0-9+.-]*)://([^/\s]*)(/\S*)?", url)
-    if match is None:
-        raise BadUrl(
-            repr(url),
-            "it needs a scheme and no blanks, as in https://data.example.org/store or file:///data/my%20store",
-        )
-    if ("@" in match[2] and match[1] != "ssh") or ":" in match[2].rpartition("@")[0]:
-        raise BadUrl(
-            "the store or deposit URL",
-            "it holds a user name or password; leave it out, DataLad asks for it",
-        )
-    if re.search(r"[?#{}]", url):
-        raise BadUrl(repr(url), "it may not hold any of ? # { }")
-    return url.rstrip("/")
 
 
 def read_versions(store: StorePath) -> tuple[Version, ...]:

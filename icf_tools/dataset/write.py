@@ -16,9 +16,10 @@ from typing import BinaryIO
 
 from icf_tools.dataset import branch
 from icf_tools.dataset.repository import Commit, export_files, packed_refs, refs_text, write
-from icf_tools.dataset.versions import Version, checked_url, read_versions, versions_text
+from icf_tools.dataset.versions import Version, read_versions, versions_text
 from icf_tools.errors import Conflict, UsageError
 from icf_tools.index.records import NoMetadata, read_images, read_tarball
+from icf_tools.model.url import checked_url
 from icf_tools.model.visit import StorePath
 from icf_tools.store.files import locked, new_file
 
@@ -31,52 +32,78 @@ class NoUrl(UsageError):
 
 
 class OtherDeposit(Conflict):
-    message = "visit {} is deposited with {}; move its deposit away to make another one"
+    message = "visit {} is deposited with {}; to make another one, move {}, {} and {} away"
 
 
 @dataclass(frozen=True, slots=True)
 class Deposited:
     """A visit's dataset in the store."""
 
+    visit: str
     version: int
     commits: dict[str, str]  #: id by branch
     clone_url: str
     made: bool  #: False where it was there before
 
 
+@dataclass(frozen=True, slots=True)
+class Urls:
+    """Where a visit's files are found."""
+
+    store: str  #: of the tarballs
+    deposit: str  #: of everything else
+
+    @classmethod
+    def of(cls, store: StorePath, store_url: str | None, deposit_url: str | None) -> "Urls":
+        """Those given, else those on record; the deposit URL is the store URL by default.
+
+        Raises NoUrl, BadUrl and BadVersions.
+        """
+        versions = read_versions(store)
+        if store_url is None and versions:
+            store_url = versions[0].store_url
+        if store_url is None:
+            raise NoUrl(store.visit)
+        if deposit_url is None and versions:
+            deposit_url = versions[0].deposit_url
+        return cls(checked_url(store_url), checked_url(deposit_url or store_url))
+
+
 def dataset(store: StorePath, store_url: str | None, deposit_url: str | None = None) -> Deposited:
     """Write the deposit, or find that it is there.
 
     `store_url` is where the tarballs are, `deposit_url` where this folder is
-    served (the same by default). Raises NoUrl, BadUrl, OtherDeposit, PathClash,
-    NoMetadata, BadMetadata, VisitLocked.
+    served. Raises NoUrl, BadUrl, OtherDeposit, PathClash, NoMetadata,
+    BadMetadata, VisitLocked.
     """
-    if store_url is None:
-        raise NoUrl(store.visit)
-    store_url = checked_url(store_url)
-    deposit_url = checked_url(deposit_url or store_url)
+    urls = Urls.of(store, store_url, deposit_url)
     if not any(path.exists() for path in (store.tarball_json, store.versions_json, store.refs)):
         raise NoMetadata(store.visit, store.study)
     with locked(store):
         versions = read_versions(store)
         complete = store.refs.exists() and store.repo_export.exists()
         if complete and not versions:
-            raise OtherDeposit(store.visit, "other tools, which keep no record of versions")
+            raise OtherDeposit(
+                store.visit, "other tools, which keep no record of versions", *_pair(store)
+            )
         if versions:
-            _check_same_urls(store, versions[0], store_url, deposit_url)
+            _check_same_urls(store, versions[0], urls)
         if not complete:
-            versions = (_deposit(store, versions, store_url, deposit_url),)
+            versions = (_deposit(store, versions, urls),)
     return Deposited(
+        visit=store.visit.visit,
         version=len(versions),
         commits=versions[-1].commits,
-        clone_url=store.visit.clone_url(deposit_url),
+        clone_url=store.visit.clone_url(urls.deposit),
         made=not complete,
     )
 
 
-def _deposit(
-    store: StorePath, recorded: tuple[Version, ...], store_url: str, deposit_url: str
-) -> Version:
+def _pair(store: StorePath) -> tuple[str, str, str]:
+    return store.versions_json.name, store.repo_export.name, store.refs.name
+
+
+def _deposit(store: StorePath, recorded: tuple[Version, ...], urls: Urls) -> Version:
     facts = read_tarball(store)
     ids = branch.Identity.of(store.visit, facts.md5)
     when = facts.timestamp
@@ -94,7 +121,7 @@ def _deposit(
                 ),
                 "git-annex": Commit(
                     "Register the files of the visit\n",
-                    branch.annex(ids, facts, contents, store_url, when),
+                    branch.annex(ids, facts, contents, urls.store, when),
                 ),
             },
             when,
@@ -102,8 +129,8 @@ def _deposit(
         version = Version(
             n=1,
             timestamp=when,
-            store_url=store_url,
-            deposit_url=deposit_url,
+            store_url=urls.store,
+            deposit_url=urls.deposit,
             size=facts.size,
             md5=facts.md5,
             commits=commits,
@@ -112,27 +139,25 @@ def _deposit(
             with new_file(store.versions_json) as out:
                 out.write(versions_text((version,)))
         elif recorded != (version,):
-            raise OtherDeposit(
-                store.visit,
-                f"a record in {store.versions_json.name} that its metadata does not give",
-            )
+            said = f"a record in {store.versions_json.name} that its metadata does not give"
+            raise OtherDeposit(store.visit, said, *_pair(store))
         if not store.repo_export.exists():
             with new_file(store.repo_export) as out:
                 _write_export(out, folder, commits)
         elif _exported_refs(store.repo_export) != packed_refs(commits):
-            raise OtherDeposit(store.visit, f"another {store.repo_export.name}")
+            raise OtherDeposit(store.visit, f"another {store.repo_export.name}", *_pair(store))
     with new_file(store.refs) as out:
         out.write(refs_text(commits).encode())
     return version
 
 
-def _check_same_urls(store: StorePath, first: Version, store_url: str, deposit_url: str) -> None:
+def _check_same_urls(store: StorePath, first: Version, urls: Urls) -> None:
     for kind, there, asked in (
-        ("store URL", first.store_url, store_url),
-        ("deposit URL", first.deposit_url, deposit_url),
+        ("store URL", first.store_url, urls.store),
+        ("deposit URL", first.deposit_url, urls.deposit),
     ):
         if there != asked:
-            raise OtherDeposit(store.visit, f"the {kind} {there}, not {asked}")
+            raise OtherDeposit(store.visit, f"the {kind} {there}, not {asked}", *_pair(store))
 
 
 def _write_export(out: BinaryIO, folder: Path, commits: dict[str, str]) -> None:

@@ -22,6 +22,7 @@ _PIECE = 4 << 20  # bytes; the most that is held of a member at once
 _LONGEST_EXTENSION = 1 << 20  # bytes of a pax header or a long name
 _END = bytes(_BLOCK)
 
+_COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")  # gzip, bzip2, xz, zstd
 _KINDS = {
     b"1": "a hard link",
     b"2": "a symbolic link",
@@ -136,6 +137,8 @@ class MemberReader:
         except ValueError:
             claimed = -1
         if claimed != sum(block) - sum(field) + 8 * 0x20:
+            if self._start == 0 and block.startswith(_COMPRESSED):
+                raise self._damaged("is that of a compressed file:", "unpack it to a plain tar")
             raise self._damaged(
                 "is followed by a header with a bad checksum", f"at byte {self._start}"
             )

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from icf_tools.archive.build import ORIGINAL, InputChanged, OtherInput, build
+from icf_tools.archive.build import ORIGINAL, DamagedInStore, InputChanged, OtherInput, build
 from icf_tools.archive.collect import (
     EmptyInput,
     HoldsStore,
@@ -267,7 +267,8 @@ def test_identity_in_a_path(store: StorePath, incoming: Path) -> None:
 def test_identity_in_a_description(store: StorePath, incoming: Path) -> None:
     dicoms.write(incoming / "x", dicoms.image(3, 1, ProtocolName="head 19640812"))
     error = refusal(incoming, store)
-    assert "PatientBirthDate" in str(error)
+    assert "PatientBirthDate of an image, the first in the ProtocolName of x" in str(error)
+    assert "write ProtocolName under deny in study.yaml" in str(error)
     assert "1964" not in str(error)
 
 
@@ -296,6 +297,15 @@ def test_run_again_completes_and_other_input_is_a_conflict(
         build(incoming, store)
     assert store.tarball.read_bytes() == before
     assert not store.md5sum.exists()
+
+
+def test_a_damaged_tarball_is_noticed(store: StorePath, incoming: Path) -> None:
+    build(incoming, store)
+    with store.tarball.open("r+b") as file:
+        file.seek(1000)
+        file.write(b"damage")
+    with pytest.raises(DamagedInStore, match="take the file from a copy"):
+        build(incoming, store)
 
 
 def test_a_removed_tarball_is_not_replaced_by_another(store: StorePath, incoming: Path) -> None:

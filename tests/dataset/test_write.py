@@ -10,7 +10,7 @@ import pytest
 
 from icf_tools.archive.build import build
 from icf_tools.dataset.branch import PathClash, metadata_values
-from icf_tools.dataset.versions import BadUrl, BadVersions, checked_url, read_versions
+from icf_tools.dataset.versions import BadVersions, read_versions
 from icf_tools.dataset.write import NoUrl, OtherDeposit, dataset
 from icf_tools.index.deposit import index
 from icf_tools.index.records import NoMetadata
@@ -173,24 +173,12 @@ def test_without_url_or_metadata(store: StorePath) -> None:
         dataset(store, URL)
 
 
-@pytest.mark.parametrize(
-    "url",
-    ["https://a.org/x", "http://localhost:8080", "file:///data/my%20store", "ssh://user@host/x"],
-)
-def test_urls_that_are_recorded(url: str) -> None:
-    assert checked_url(f"{url}/") == url
-
-
-@pytest.mark.parametrize(
-    "url",
-    ["", "/data/store", "data.org/store", "https://me:secret@a.org", "https://me@a.org",
-     "ssh://me:secret@a.org", "https://a.org/x y", "https://a.org/?q", "https://a.org/#x",
-     "https://a.org/{x}", "https://a.org/\nx"],
-)  # fmt: skip
-def test_urls_that_are_not(url: str) -> None:
-    with pytest.raises(BadUrl) as caught:
-        checked_url(url)
-    assert "secret" not in str(caught.value)
+def test_urls_on_record_need_not_be_given_again(indexed: StorePath) -> None:
+    dataset(indexed, URL, "https://catalog.example.org")
+    again = dataset(indexed, None)
+    assert not again.made
+    assert "catalog.example.org" in again.clone_url
+    assert not dataset(indexed, URL).made
 
 
 @pytest.mark.parametrize(

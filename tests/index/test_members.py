@@ -1,5 +1,6 @@
 """Tarballs made elsewhere, whole and broken, against tarfile."""
 
+import gzip
 import io
 import random
 import subprocess
@@ -114,6 +115,12 @@ def test_something_else_is_no_tarball(tmp_path: Path) -> None:
         damage(path)
     path.write_bytes(bytes(10240))
     assert list(read(path)) == []
+
+
+def test_a_compressed_tarball_is_named_as_such(tmp_path: Path) -> None:
+    path = tarball(tmp_path / "x.tar", ("one", b"1"))
+    path.write_bytes(gzip.compress(path.read_bytes() + random.Random(1).randbytes(2000)))
+    assert "that of a compressed file" in damage(path)
 
 
 def test_a_member_that_claims_more_than_there_is(tmp_path: Path) -> None:
