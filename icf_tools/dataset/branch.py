@@ -16,7 +16,7 @@ from icf_tools.archive.names import checkout_name
 from icf_tools.errors import Conflict
 from icf_tools.index.records import TarballFacts
 from icf_tools.index.scan import Record
-from icf_tools.model.dicom import ANNEX_METADATA, Value
+from icf_tools.model.dicom import ANNEX_METADATA, Scalar, Value
 from icf_tools.model.key import AnnexKey, branch_directory, key_file, symlink_target
 from icf_tools.model.visit import Visit
 
@@ -170,7 +170,12 @@ def _fields(same_key: Iterable[Entry]) -> dict[str, list[str]]:
 
 def _texts(value: Value) -> list[str]:
     values = value if isinstance(value, list) else [value]
-    return [text for each in values if (text := f"{each}".strip())]
+    return [text for each in values if (text := _text(each).strip())]
+
+
+def _text(value: Scalar) -> str:
+    """A number as people write it: 30, not 30.0."""
+    return str(int(value) if isinstance(value, float) and value.is_integer() else value)
 
 
 def _escaped(value: str) -> str:
