@@ -96,8 +96,8 @@ def _load(file: Path) -> tuple[dict[str, Any], dict[tuple[Any, ...], int]]:
         raise BadSettings(
             file, mark.line + 1 if mark else 1, f"it is not YAML: {err.problem}"
         ) from err
-    except (yaml.YAMLError, UnicodeDecodeError) as err:
-        raise BadSettings(file, 1, "it is not YAML in UTF-8") from err
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as err:
+        raise BadSettings(file, 1, "it is not YAML in UTF-8, or a value is not valid") from err
     try:
         return Schema.model_validate(content or {}).model_dump(), lines
     except ValidationError as err:
@@ -141,7 +141,7 @@ def _number(keyword: str, file: Path, line: int) -> int:
     from pydicom.datadict import tag_for_keyword
 
     number = tag_for_keyword(keyword)
-    if number is None:
+    if not keyword or number is None:
         raise BadSettings(file, line, f"{keyword!r} is not a keyword of the DICOM dictionary")
     return number
 

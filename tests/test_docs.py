@@ -75,7 +75,12 @@ def test_exit_codes_of_the_page_are_those_of_the_kinds() -> None:
 
 EXECUTED = {  # page: some of what its commands must say
     "quickstart.md": ("my-study/P000123\t10240 bytes\tcomplete", "get(ok)", "drop(ok)"),
-    "admin.md": ("tarball not here\tcomplete", "get(ok)", "P000124_dicom.tar: OK", "dataset was there"),
+    "admin.md": (
+        "tarball not here\tcomplete",
+        "get(ok)",
+        "P000124_dicom.tar: OK",
+        "dataset was there",
+    ),
     "access.md": ("Cannot run git-annex-remote-icf", "get(ok)", "drop(ok)", "update(ok)"),
     "views.md": (
         "\nmy-study_P000123/series_2/im001.dcm\n",

@@ -68,6 +68,12 @@ def test_a_denied_element_cannot_be_allowed(store: StorePath) -> None:
         ("\nstore_url: /data/store\n", "line 2: '/data/store' cannot be recorded as a URL"),
         ("- a\n- b\n", "line 1: the file: input should be"),
         ("x: [1\n", "it is not YAML"),
+        ("store_url: 2001-99-99\n", "it is not YAML"),
+        ("store_url: !!int abc\n", "it is not YAML"),
+        ("? [a]: b\n", "it is not YAML"),
+        ("&a [*a]\n", "study.yaml, line 1"),
+        ("[" * 3000, "it is not YAML"),
+        ('tags: [""]\n', "line 1: '' is not a keyword"),
         ("a: !!python/object:os.system x\n", "it is not YAML"),
     ],
 )

@@ -93,7 +93,7 @@ def pack(collection: Collection, store: StorePath, progress: Progress = lambda *
         members=len(collection.sources),
         images=collection.images,
         made=made,
-        renamed=sum(source.original is not None for source in collection.sources),
+        renamed=sum(source.renamed for source in collection.sources),
         unreadable=collection.unreadable,
     )
 

@@ -12,8 +12,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from icf_tools.archive.header import Header, MoreNeeded, Unreadable, Wanted, read_header
+from icf_tools.archive.identity import Identity
 from icf_tools.archive.names import readable, safe_names
-from icf_tools.archive.privacy import Identity, Leaks
+from icf_tools.archive.privacy import Leaks
 from icf_tools.errors import AccessDenied, NotFound, Refused
 from icf_tools.model.dicom import Tag
 from icf_tools.model.visit import StorePath
@@ -31,6 +32,13 @@ _DATES = (  # date and time of Study, Series, Acquisition, Content: DICOM PS3.6
     (0x00080023, 0x00080033),
 )
 _NAME, _ID, _BIRTH_DATE = 0x00100010, 0x00100020, 0x00100030
+_LOOKED_AT = {
+    **{date: "DA" for date, _ in _DATES},
+    **{time: "TM" for _, time in _DATES},
+    _NAME: "PN",
+    _ID: "LO",
+    _BIRTH_DATE: "DA",
+}
 
 
 class MissingInput(NotFound):
@@ -53,6 +61,10 @@ class LinkLoop(Refused):
     message = "the link {} leads back to a folder above it; remove it"
 
 
+class LinkedTwice(Refused):
+    message = "the link {} leads to a folder that another link leads to, too; remove it"
+
+
 class NotAFile(Refused):
     message = "{} is a {}, not a file or folder; remove it from the input"
 
@@ -67,9 +79,23 @@ class Source:
 
     file: bytes  #: where it is
     member: str  #: its path in the tarball
-    original: str | None  #: its path below the input folder, where the member's differs
+    path: bytes  #: below the input folder
+    renamed: bool  #: whether the member has another path
     size: int  #: bytes
     mtime: int | None = None  #: seconds since 1970 from its DICOM header
+
+    @property
+    def original(self) -> str | None:
+        """Its path below the input folder, where the member's differs."""
+        return readable(self.path) if self.renamed else None
+
+    @property
+    def text(self) -> str:
+        """Its path below the input folder, in whichever encoding it was written."""
+        try:
+            return self.path.decode("utf-8")
+        except UnicodeDecodeError:
+            return self.path.decode("latin-1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,11 +132,7 @@ def collect(
     if not found:
         raise EmptyInput(folder)
     texts = tuple(tag for tag in tags if tag.is_text)
-    wanted = Wanted.of(
-        [number for pair in _DATES for number in pair]
-        + [_NAME, _ID, _BIRTH_DATE]
-        + [tag.number for tag in texts]
-    )
+    wanted = Wanted.of(tags, _LOOKED_AT)
     dated: list[Source] = []
     unreadable: list[str] = []
     images = 0
@@ -122,14 +144,12 @@ def collect(
         except Unreadable:
             header = None
             unreadable.append(source.member)
-        path = source.original or source.member.removeprefix(f"{store.visit.prefix}/")
         if header is None:
-            leaks.look_at_other(path)
+            leaks.look_at_other(source.text)
         else:
             images += 1
             source = replace(source, mtime=member_mtime(header))
-            descriptions = {tag.keyword: header.text(tag.number) for tag in texts}
-            leaks.look_at_image(path, _identity(header), descriptions)
+            leaks.look_at_image(source.text, _identity(header), header.values(texts))
         dated.append(source)
     if not allow_identifying:
         leaks.refuse(total=len(found))
@@ -162,6 +182,7 @@ def _walk(root: bytes, prefix: str) -> Iterator[Source]:
     pending: list[tuple[bytes, str, bytes, tuple[tuple[int, int], ...]]] = [
         (root, prefix, b"", (_inode(os.stat(root)),))
     ]
+    linked: set[tuple[int, int]] = set()
     while pending:
         folder, member, original, above = pending.pop()
         try:
@@ -176,10 +197,14 @@ def _walk(root: bytes, prefix: str) -> Iterator[Source]:
             if stat.S_ISDIR(info.st_mode):
                 if _inode(info) in above:
                     raise LinkLoop(readable(path))
+                if entries[name].is_symlink():
+                    if _inode(info) in linked:  # each further one may multiply what is packed
+                        raise LinkedTwice(readable(path))
+                    linked.add(_inode(info))
                 pending.append((path, below, raw + b"/", (*above, _inode(info))))
             elif stat.S_ISREG(info.st_mode):
                 changed = below.encode() != f"{prefix}/".encode() + raw
-                yield Source(path, below, readable(raw) if changed else None, info.st_size)
+                yield Source(path, below, raw, changed, info.st_size)
             else:
                 raise NotAFile(
                     readable(path), _KINDS.get(stat.S_IFMT(info.st_mode), "special file")
@@ -204,7 +229,9 @@ def _stat(path: bytes, root: bytes, is_link: bool) -> os.stat_result:
     except PermissionError as err:
         raise CannotRead(readable(path)) from err
     except OSError as err:
-        raise LeavesInput(readable(path)) from err
+        if is_link:
+            raise LeavesInput(readable(path)) from err
+        raise CannotRead(readable(path)) from err
 
 
 def _inode(info: os.stat_result) -> tuple[int, int]:
@@ -230,4 +257,7 @@ def _header(source: Source, wanted: Wanted) -> Header | None:
 
 
 def _identity(header: Header) -> Identity:
-    return Identity(header.text(_NAME), header.text(_ID), header.text(_BIRTH_DATE))
+    birth_date = header.text(_BIRTH_DATE)
+    if birth_date == header.text(_DATES[0][0]):
+        birth_date = ""  # as images of phantoms have it; the study's date is no secret
+    return Identity(header.text(_NAME), header.text(_ID), birth_date)

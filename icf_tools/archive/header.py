@@ -7,15 +7,14 @@ faster than into objects; every other encoding is left to pydicom.
 Format: DICOM PS3.5 chapter 7, PS3.10 chapter 7.
 """
 
-import math
 import struct
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from icf_tools.model.dicom import Scalar, Tag, Value
+from icf_tools.archive.values import BINARY, decode, is_text, value_of
+from icf_tools.model.dicom import Tag, Value
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -28,6 +27,7 @@ _BIG_ENDIAN = "1.2.840.10008.1.2.2"
 
 _TRANSFER_SYNTAX = 0x00020010
 _CHARACTER_SET = 0x00080005
+_FRAMES = 0x00280008
 _PIXEL_SPACING = 0x00280030
 _SHARED_GROUPS = 0x52009229  # SharedFunctionalGroupsSequence of enhanced images
 _ENHANCED = {0x00189082: 0x00180081}  # EffectiveEchoTime stands for EchoTime
@@ -36,20 +36,18 @@ _UNDEFINED = 0xFFFFFFFF
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _DEEPEST = 32  # nested sequences; real files have fewer than 10
 _MOST_STEPS = 1 << 14  # element headers to remember; a study has some hundred
-_LONGEST_VALUE = 1 << 14  # bytes; PS3.5 allows 64 characters in what is recorded
 _LARGEST_INFLATED = 64 << 20  # bytes; a header is far smaller, a hostile file is not
 
 _SHORT = b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split()
 _LONG = b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split()
+_TEXT_VRS = frozenset(b"AE AS CS DA DS DT IS LO LT PN SH ST TM UC UI UR UT".split())
 _LENGTH_IS_LONG = {**dict.fromkeys(_SHORT, False), **dict.fromkeys(_LONG, True)}
 
 _EXPLICIT_START = struct.Struct("<HH2sH")
 _IMPLICIT_START = struct.Struct("<HHI")
 _LONG_LENGTH = struct.Struct("<I")
 
-_DELIMITERS = set(b"\r\n\t\f")  # where code extensions end; PS3.5 6.1.2.5.3
-
-_NUMBERS = {"US": "H", "SS": "h", "UL": "I", "SL": "i", "FL": "f", "FD": "d"}
+_SYNTAX_VR = {_TRANSFER_SYNTAX: "UI", _CHARACTER_SET: "CS", _FRAMES: "IS", _SHARED_GROUPS: "SQ"}
 
 
 class MoreNeeded(Exception):
@@ -68,7 +66,7 @@ class _Unusual(Exception):
 class Wanted:
     """The elements to look for."""
 
-    numbers: frozenset[int]
+    due: Mapping[int, str]  #: VR by number
     last: int
     # Images of one scanner begin their elements alike: number (0 unless wanted) and
     # length of short elements, by the 8 bytes that they begin with.
@@ -80,12 +78,24 @@ class Wanted:
         """What is known of elements up to `last`."""
         return self._steps.setdefault(last, {})
 
+    def takes(self, number: int, vr: bytes) -> bool:
+        """Whether it is wanted, and its VR in the file is that of the standard, or nearly.
+
+        A text that is a binary number by the dictionary, or the other way
+        round, would be read as something else.
+        """
+        due = self.due.get(number)
+        if due is None or vr == b"UN":
+            return due is not None
+        if due in BINARY or due == "SQ":
+            return vr == due.encode()
+        return vr in _TEXT_VRS
+
     @classmethod
-    def of(cls, numbers: Iterable[int]) -> "Wanted":
-        """With what is needed to understand them."""
-        chosen = frozenset(numbers)
-        needed = {_TRANSFER_SYNTAX, _CHARACTER_SET, _SHARED_GROUPS}
-        return cls(chosen | needed, max(chosen))
+    def of(cls, tags: Iterable[Tag], others: Mapping[int, str] | None = None) -> "Wanted":
+        """Tags and other elements by number and VR, with what is needed to understand them."""
+        due = {tag.number: tag.vr for tag in tags} | dict(others or {})
+        return cls({**_SYNTAX_VR, **due}, max(due))
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,26 +105,22 @@ class Header:
     raw: dict[int, bytes]
     little_endian: bool = True
 
-    def value(self, tag: Tag) -> Value | None:
-        """The element as JSON has it, None where it is absent, empty or not valid."""
-        return self.values((tag,)).get(tag.keyword)
-
     def values(self, tags: Iterable[Tag]) -> dict[str, Value]:
-        """The elements by keyword, less those that `value` says None of."""
+        """The elements by keyword as JSON has them; not those that are absent or not valid."""
         charset = self.raw.get(_CHARACTER_SET, b"")
         values = {}
         for tag in tags:
             raw = self.raw.get(tag.number)
             if raw:
-                value = _value(tag.vr, raw, tag.many, charset, self.little_endian)
+                value = value_of(tag.vr, raw, tag.many, charset, self.little_endian)
                 if value is not None:
                     values[tag.keyword] = value
         return values
 
     def text(self, number: int) -> str:
-        """The element decoded and stripped, empty where it is absent."""
+        """The element decoded and stripped, empty where it is absent or no text."""
         raw = self.raw.get(number, b"")
-        return _decode(raw, self.raw.get(_CHARACTER_SET, b"")) if raw else ""
+        return decode(raw, self.raw.get(_CHARACTER_SET, b"")) if raw and is_text("", raw) else ""
 
 
 def read_header(data: bytes, wanted: Wanted, *, whole: bool) -> Header | None:
@@ -146,21 +152,24 @@ def _read_little_endian(data: bytes, wanted: Wanted, whole: bool) -> Header:
     start = _PREAMBLE + 4
     start = _walk(data, start, True, wanted, _META_LAST, found)
     syntax = found.get(_TRANSFER_SYNTAX, b"").rstrip(b"\0 ").decode("latin-1")
+    as_given = data
     if syntax == _DEFLATED:
         data, start = _inflate(data[start:], whole), 0
     elif syntax != _IMPLICIT and (syntax == _BIG_ENDIAN or not syntax.startswith(f"{_IMPLICIT}.")):
         raise _Unusual
     explicit = syntax != _IMPLICIT
+    if not explicit and data[start + 4 : start + 6] in _LENGTH_IS_LONG:
+        raise _Unusual  # it has VRs, whatever it says of itself
     end = _walk(data, start, explicit, wanted, wanted.last, found)
-    if _PIXEL_SPACING in wanted.numbers and _PIXEL_SPACING not in found:
-        # an enhanced image keeps it with all that its frames share behind the rest
+    if _FRAMES in found or (_PIXEL_SPACING in wanted.due and _PIXEL_SPACING not in found):
+        # an enhanced image keeps what its frames share behind the rest
         end = _walk(data, end, explicit, wanted, _SHARED_GROUPS, found)
     if end > len(data):
         raise struct.error
     if end == len(data) and not whole:
         raise MoreNeeded
-    if _SHARED_GROUPS in found and syntax != _DEFLATED:
-        return _read_with_pydicom(data[:end], wanted)
+    if _SHARED_GROUPS in found:
+        return _read_with_pydicom(as_given if data is not as_given else data[:end], wanted)
     return Header(found)
 
 
@@ -178,7 +187,7 @@ def _walk(
     data: bytes, pos: int, explicit: bool, wanted: Wanted, last: int, found: dict[int, bytes]
 ) -> int:
     """Collect wanted elements from `pos` to `last`; return where the first later one begins."""
-    numbers, end = wanted.numbers, len(data)
+    takes, end = wanted.takes, len(data)
     explicit_start, implicit_start = _EXPLICIT_START.unpack_from, _IMPLICIT_START.unpack_from
     long_length = _LONG_LENGTH.unpack_from
     length_is_long = _LENGTH_IS_LONG
@@ -207,9 +216,10 @@ def _walk(
                 pos += 12
             else:
                 if len(steps) < _MOST_STEPS:
-                    steps[data[pos : pos + 8]] = (number if number in numbers else 0, length)
+                    steps[data[pos : pos + 8]] = (number if takes(number, vr) else 0, length)
                 pos += 8
         else:
+            vr = b"UN"
             group, element, length = implicit_start(data, pos)
             number = group << 16 | element
             if number > last:
@@ -220,7 +230,7 @@ def _walk(
             pos = _skip_items(data, pos, explicit and vr != b"UN", 0)
         else:
             pos += length
-        if number in numbers:
+        if takes(number, vr):
             if pos > end:
                 raise struct.error
             found[number] = data[value:pos]
@@ -273,12 +283,12 @@ def _read_with_pydicom(data: bytes, wanted: Wanted) -> Header:
         # pydicom raises whatever a broken file leads it to (struct.error, KeyError, ...)
         try:
             dataset = dcmread(
-                BytesIO(data), stop_before_pixels=True, specific_tags=sorted(wanted.numbers)
+                BytesIO(data), stop_before_pixels=True, specific_tags=sorted(wanted.due)
             )
             raw = _raw_values(dataset.file_meta, wanted) | _raw_values(dataset, wanted)
             for item in dataset[_SHARED_GROUPS].value[:1] if _SHARED_GROUPS in dataset else ():
                 for group in item:
-                    if group.VR == "SQ" and group.value:
+                    if group.VR == "SQ" and group.value and not group.tag.is_private:
                         raw = _raw_values(group.value[0], wanted) | raw
         except Exception as err:
             raise Unreadable("its header does not follow the standard") from err
@@ -294,9 +304,9 @@ def _raw_values(dataset: "Dataset", wanted: Wanted) -> dict[int, bytes]:
         number = int(tag)
         if number in _ENHANCED:
             raw[_ENHANCED[number]] = str(dataset[tag].value).encode()
-        if number not in wanted.numbers:
-            continue
         element: Any = dataset.get_item(tag)
+        if not wanted.takes(number, (element.VR or "UN").encode()):
+            continue
         if isinstance(element, RawDataElement):
             raw[number] = element.value or b""
         elif isinstance(element.value, str | int | float | list):
@@ -304,69 +314,3 @@ def _raw_values(dataset: "Dataset", wanted: Wanted) -> dict[int, bytes]:
             values = element.value if isinstance(element.value, list) else [element.value]
             raw[number] = "\\".join(map(str, values)).encode("latin-1", "replace")
     return raw
-
-
-@lru_cache(maxsize=4096)  # what a series has in common is converted once
-def _value(vr: str, raw: bytes, many: bool, charset: bytes, little_endian: bool) -> Value | None:
-    if len(raw) > _LONGEST_VALUE:
-        return None
-    if vr in _NUMBERS:
-        return _binary(vr, raw, many, little_endian)
-    text = _decode(raw, charset)
-    if not text:
-        return None
-    if vr not in ("DS", "IS"):
-        return [part.strip() for part in text.split("\\")] if many else text
-    convert = _decimal if vr == "DS" else _integer
-    numbers = [convert(part) for part in text.split("\\")]
-    return _one_or_list([number for number in numbers if number is not None], numbers, many)
-
-
-def _binary(vr: str, raw: bytes, many: bool, little_endian: bool) -> Value | None:
-    code = _NUMBERS[vr]
-    count, rest = divmod(len(raw), struct.calcsize(code))
-    if rest:
-        return None
-    numbers = struct.unpack(f"{'<' if little_endian else '>'}{count}{code}", raw)
-    return _one_or_list([number for number in numbers if math.isfinite(number)], numbers, many)
-
-
-def _one_or_list(valid: list[Scalar], given: Iterable[object], many: bool) -> Value | None:
-    if not valid or len(valid) != len(list(given)):
-        return None
-    return valid if many or len(valid) > 1 else valid[0]
-
-
-def _decimal(text: str) -> float | None:
-    try:
-        number = float(text)
-    except ValueError:
-        return None
-    return number if math.isfinite(number) and "_" not in text else None
-
-
-def _integer(text: str) -> int | None:
-    try:
-        return int(text) if "_" not in text else None
-    except ValueError:
-        number = _decimal(text)  # some scanners write 3.0
-        return int(number) if number is not None and number == int(number) else None
-
-
-def _decode(raw: bytes, charset: bytes) -> str:
-    """Text without padding and control characters; PS3.5 chapter 6."""
-    if raw.isascii() and b"\x1b" not in raw:
-        text = raw.rstrip(b"\0 ").decode("ascii")
-    else:
-        import warnings
-
-        from pydicom.charset import convert_encodings, decode_bytes
-
-        names = charset.rstrip(b"\0 ").decode("ascii", "replace").split("\\")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            text = decode_bytes(raw, convert_encodings(names), _DELIMITERS)
-    if text.isprintable():
-        return text.strip()
-    kept = (char if char.isprintable() else " " if char.isspace() else "" for char in text)
-    return "".join(kept).strip()

@@ -8,6 +8,8 @@ import re
 import unicodedata
 from collections.abc import Iterable
 
+_LONGEST = 255  # bytes of a component in nearly every file system
+
 # The archivist special remote cuts a URL at '#' and '&'; control characters and
 # line separators break line-based logs; a backslash is a separator elsewhere.
 _UNSAFE = re.compile(r"[#&\\]")
@@ -27,14 +29,16 @@ def can_be_fetched(path: str) -> bool:
 
 def can_be_checked_out(component: str) -> bool:
     """Whether git puts a link of this name into a work tree."""
-    return _GIT.match(_IGNORED_BY_HFS.sub("", component)) is None
+    return checkout_name(component) == component
 
 
 def checkout_name(component: str) -> str:
     """The component, or what stands for it in a work tree."""
-    if can_be_checked_out(component):
-        return component
-    return f"_{_IGNORED_BY_HFS.sub('', component).removeprefix('.')}"
+    visible = _IGNORED_BY_HFS.sub("", component)
+    name = f"_{visible.removeprefix('.')}" if _GIT.match(visible) else component
+    if len(_bytes(name)) <= _LONGEST:
+        return name
+    return _told_apart(name, _bytes(component), set())
 
 
 def safe_names(originals: Iterable[bytes]) -> dict[bytes, str]:
@@ -78,7 +82,15 @@ def _told_apart(safe: str, original: bytes, taken: set[str]) -> str:
     stem, dot, extension = safe.partition(".")
     digest = hashlib.sha256(original).hexdigest()
     for length in range(8, len(digest)):
-        name = f"{stem}-{digest[:length]}{dot}{extension}"
+        mark = f"-{digest[:length]}"
+        name = f"{stem}{mark}{dot}{extension}"
+        if len(_bytes(name)) > _LONGEST:
+            kept = _bytes(safe)[: _LONGEST - len(mark)]
+            name = kept.decode("utf-8", "ignore") + mark
         if name not in taken:
             break
     return name
+
+
+def _bytes(name: str) -> bytes:
+    return name.encode("utf-8", "surrogateescape")

@@ -45,6 +45,8 @@ def run(program: Callable[[], object], name: str) -> NoReturn:
     """Run a program; a refusal becomes one sentence and an exit code."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda number, _: _fail(name, "stopped", 128 + number))
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
         program()
     except IcfError as err:

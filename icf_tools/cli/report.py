@@ -1,6 +1,7 @@
 """What commands say: progress on standard error, results on standard output."""
 
 import json
+import shlex
 import sys
 import time
 from collections.abc import Iterator
@@ -102,5 +103,5 @@ def deposited_lines(deposited: "Deposited") -> list[str]:
     what = "made" if deposited.made else "was there"
     return [
         f"dataset {what}: version {deposited.version}, commit {deposited.commits['master']}",
-        f"clone it with: datalad clone '{deposited.clone_url}' {deposited.visit}",
+        f"clone it with: datalad clone {shlex.quote(deposited.clone_url)} {deposited.visit}",
     ]

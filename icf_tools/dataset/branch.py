@@ -69,6 +69,8 @@ def entries(facts: TarballFacts, records: Iterable[Record]) -> list[Entry]:
         (".gitattributes", ".datalad/.gitattributes", ".datalad/config", facts.dataset_path),
         "the dataset itself",
     )
+    if facts.dataset_path in list(taken)[:3]:
+        raise PathClash(facts.dataset_path, "the dataset itself", "the tarball")
     for record in records:
         path = "/".join(map(checkout_name, record.path.split("/")))
         if path in taken:

@@ -36,8 +36,10 @@ def read_versions(store: StorePath) -> tuple[Version, ...]:
         versions = tuple(_version(item) for item in items)
     except FileNotFoundError:
         return ()
-    except (ValueError, KeyError, TypeError) as err:
+    except (ValueError, LookupError, TypeError, RecursionError) as err:
         raise BadVersions(path, "it does not follow its format") from err
+    if not versions:
+        raise BadVersions(path, "it has no version")
     if [version.n for version in versions] != list(range(1, len(versions) + 1)):
         raise BadVersions(path, "its versions are not numbered 1, 2, ...")
     return versions

@@ -21,6 +21,7 @@ from icf_tools.errors import Conflict, UsageError
 from icf_tools.index.records import NoMetadata, read_images, read_tarball
 from icf_tools.model.url import checked_url
 from icf_tools.model.visit import StorePath
+from icf_tools.store.deposit import recorded_md5
 from icf_tools.store.files import locked, new_file
 
 
@@ -88,7 +89,9 @@ def dataset(store: StorePath, store_url: str | None, deposit_url: str | None = N
             )
         if versions:
             _check_same_urls(store, versions[0], urls)
-        if not complete:
+        if complete:
+            _check_pair(store, versions[-1])
+        else:
             versions = (_deposit(store, versions, urls),)
     return Deposited(
         visit=store.visit.visit,
@@ -151,6 +154,15 @@ def _deposit(store: StorePath, recorded: tuple[Version, ...], urls: Urls) -> Ver
     return version
 
 
+def _check_pair(store: StorePath, last: Version) -> None:
+    """See that it is what the record says, and so is the tarball that the store knows."""
+    pair = store.refs.read_text(errors="replace"), _exported_refs(store.repo_export)
+    if pair != (refs_text(last.commits), packed_refs(last.commits)):
+        raise OtherDeposit(store.visit, "a pair that is not of its record", *_pair(store))
+    if recorded_md5(store) != last.md5:
+        raise OtherDeposit(store.visit, "a tarball that is not of its record", *_pair(store))
+
+
 def _check_same_urls(store: StorePath, first: Version, urls: Urls) -> None:
     for kind, there, asked in (
         ("store URL", first.store_url, urls.store),
@@ -180,5 +192,5 @@ def _exported_refs(path: Path) -> str | None:
     try:
         with zipfile.ZipFile(path) as archive:
             return archive.read("packed-refs").decode()
-    except (zipfile.BadZipFile, KeyError, UnicodeDecodeError):
+    except (zipfile.BadZipFile, KeyError, UnicodeDecodeError, EOFError, NotImplementedError):
         return None

@@ -24,6 +24,13 @@ class OtherTarball(Conflict):
     )
 
 
+class OtherSize(Conflict):
+    message = (
+        "{} describes a tarball of {} bytes, the one in the store has {}; "
+        "find out which is right, then remove the other"
+    )
+
+
 class OtherMetadata(Conflict):
     message = "{} says something else than the tarball; remove it and run icf index again"
 
@@ -77,6 +84,8 @@ def _there(store: StorePath) -> Indexed:
     known = recorded_md5(store)
     if known not in (None, facts.md5):
         raise OtherTarball(store.tarball_json, facts.md5, known)
+    if store.tarball.exists() and store.tarball.stat().st_size != facts.size:
+        raise OtherSize(store.tarball_json, facts.size, store.tarball.stat().st_size)
     images = 0
     series = set()
     for image in read_images(store, facts):

@@ -17,6 +17,9 @@ from typing import BinaryIO
 from icf_tools.archive.build import ORIGINAL
 from icf_tools.errors import Damaged
 
+LATEST = 0o77777777777
+"""The latest time that ustar holds and git takes, in seconds since 1970."""
+
 _BLOCK = 512
 _PIECE = 4 << 20  # bytes; the most that is held of a member at once
 _LONGEST_EXTENSION = 1 << 20  # bytes of a pax header or a long name
@@ -224,8 +227,7 @@ def _text(field: bytes) -> str:
 
 
 def _time(seconds: int) -> int:
-    """Within what ustar holds, and git takes."""
-    return min(max(0, seconds), 0o77777777777)
+    return min(max(0, seconds), LATEST)
 
 
 def _octal(field: bytes) -> int:

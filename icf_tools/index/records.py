@@ -11,10 +11,11 @@ import json
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from icf_tools.errors import Damaged, NotFound
+from icf_tools.index.members import LATEST
 from icf_tools.index.scan import Problem, Record, Scan
 from icf_tools.model.dicom import FIRST_TOOLS, SERIES, Value
 from icf_tools.model.visit import StorePath
@@ -111,14 +112,14 @@ def read_tarball(store: StorePath) -> TarballFacts:
             md5=_md5(content["md5"]),
             dataset_path=content["dspath"],
             store_path=content["storepath"],
-            timestamp=max(0, int(content.get("timestamp", 0))),
+            timestamp=_time(content.get("timestamp", 0)),
             series=dict(content.get("series", {})),
             files=tuple(_record(item, None, path) for item in content.get("files", ())),
             problems=tuple(Problem(**item) for item in content.get("problems", ())),
         )
     except KeyError as err:
         raise BadMetadata(path, f"it has no {err.args[0]!r}") from err
-    except (TypeError, ValueError, AttributeError) as err:
+    except (TypeError, ValueError, AttributeError, RecursionError) as err:
         raise BadMetadata(path, "a value has the wrong type") from err
     return facts
 
@@ -135,7 +136,7 @@ def read_images(store: StorePath, facts: TarballFacts) -> Iterator[Record]:
             yield _record(item, common, path)
         except KeyError as err:
             raise BadMetadata(path, f"an image has no {err.args[0]!r}") from err
-        except (TypeError, ValueError, AttributeError) as err:
+        except (TypeError, ValueError, AttributeError, RecursionError) as err:
             raise BadMetadata(path, "a value has the wrong type") from err
 
 
@@ -172,7 +173,7 @@ def _load(path: Path, store: StorePath) -> Any:
         return json.loads(path.read_bytes())
     except FileNotFoundError as err:
         raise NoMetadata(store.visit, path.parent) from err
-    except ValueError as err:
+    except (ValueError, RecursionError) as err:
         raise BadMetadata(path, "it is not JSON") from err
 
 
@@ -201,7 +202,7 @@ def _array(path: Path, store: StorePath) -> Iterator[Any]:
     while mark == ",":
         try:
             item, position = decode(text, position)
-        except ValueError as err:
+        except (ValueError, RecursionError) as err:
             raise BadMetadata(path, "it is not JSON") from err
         yield item
         position = after_gap(position)
@@ -214,6 +215,9 @@ def _array(path: Path, store: StorePath) -> Iterator[Any]:
 def _record(item: dict[str, Any], common: dict[str, Value] | None, path: Path) -> Record:
     _check_path(item["path"], path)
     own = {key: value for key, value in item.items() if key not in _BASIC and value != ""}
+    # what is no text in UTF-8 or of a file name could not be written to git
+    for text in (item["path"], *filter(lambda value: isinstance(value, str), own.values())):
+        text.encode("utf-8", "surrogateescape")
     offset = item.get("offset")
     return Record(
         path=item["path"],
@@ -226,9 +230,15 @@ def _record(item: dict[str, Any], common: dict[str, Value] | None, path: Path) -
 
 
 def _check_path(text: str, path: Path) -> None:
-    parts = PurePosixPath(text)
-    if parts.is_absolute() or ".." in parts.parts or not parts.parts or "\n" in text:
-        raise BadMetadata(path, f"the path {text!r} leads out of the dataset")
+    parts = text.split("/")
+    if any(part in ("", ".", "..") for part in parts) or any(char in text for char in "\0\r\n"):
+        raise BadMetadata(path, f"{text!r} is not a path within the dataset")
+
+
+def _time(seconds: int) -> int:
+    if type(seconds) is not int or not 0 <= seconds <= LATEST:
+        raise ValueError(seconds)
+    return seconds
 
 
 def _size(number: int) -> int:

@@ -21,6 +21,7 @@ from icf_tools.model.dicom import Tag, Value
 from icf_tools.store.lane import Lane
 
 _BATCH = 4 << 20  # bytes handed over at once
+_PER_PIECE = 1 << 10  # bytes that a piece costs beside its content
 _FIRST_WINDOW = 16 << 10  # bytes; holds what is wanted of nearly every image
 _LARGEST_WINDOW = 64 << 20  # bytes of a member that are looked at for its header
 
@@ -67,7 +68,7 @@ def scan(tarball: Path, tags: tuple[Tag, ...], progress: Progress = lambda *_: N
     except FileNotFoundError as err:
         raise NoTarball(tarball) from err
     result = Scan(size=tarball.stat().st_size)
-    wanted = Wanted.of(tag.number for tag in tags)
+    wanted = Wanted.of(tags)
     whole_digest = hashlib.md5(usedforsecurity=False)
     seen: list[bytes] = []
     parts: list[_Part] = []
@@ -81,7 +82,12 @@ def scan(tarball: Path, tags: tuple[Tag, ...], progress: Progress = lambda *_: N
             member_lane.put(_digest_parts, parts)
             seen, parts, held = [], [], 0
 
-        reader = MemberReader(file, lambda data: seen.append(data))
+        def see(data: bytes) -> None:
+            nonlocal held
+            seen.append(data)
+            held += len(data) + _PER_PIECE
+
+        reader = MemberReader(file, see)
         for member in reader:
             record = Record(
                 member.path, member.size, member.offset, original_path=member.original_path
@@ -91,7 +97,6 @@ def scan(tarball: Path, tags: tuple[Tag, ...], progress: Progress = lambda *_: N
             for piece in reader.content():
                 parts.append(_Part(digest, piece, None))
                 head.see(piece)
-                held += len(piece)
                 if held >= _BATCH:
                     hand_over()
             parts.append(_Part(digest, b"", record))
@@ -177,7 +182,7 @@ def _describe(record: Record, head: _Head, tags: tuple[Tag, ...], result: Scan) 
 def _note_name(member: Member, result: Scan) -> None:
     reason = None
     if member.name != member.path:
-        reason = f"its name in the tarball is {member.name!r}"
+        reason = f"its name in the tarball is {member.name!a}"  # not !r, which depends on the interpreter
     elif not can_be_fetched(member.path):
         reason = "its name holds '#', '&', a backslash, a control character or is not UTF-8"
     if reason:

@@ -40,25 +40,28 @@ class Tag:
 
 DENIED = re.compile(
     "Patient(?!Position|Orientation)|Person|Participant|Subject|Birth|Age$|Sex$|Ethnic|Religio"
-    "|Address|Telephone|Telecom|Residence|Insurance|Military|Occupation"
-    "|Institution|Department|Operator|Physician|Performer|Reviewer|Verif.*Name|Author|Custodian"
-    "|Comment|Accession|Admission|SerialNumber|DeviceUID"
-    "|StationName|Requesting|OrderNumber|Identifier"
+    "|Address|Phone|Telecom|Contact|Residence|Insurance|Military|Occupation|Owner|Itinerary"
+    "|Institution|Organi[sz]ation|Department|Site|Locat|StationName"
+    "|Operator|Physician|Performer|Reviewer|Verif|Author|Creator|Custodian|Observer"
+    "|Comment|Diagnos|Reason|History"
+    "|Accession|Admission|SerialNumber|DeviceUID|Requesting|OrderNumber|Identifier|(?<!U)IDs?$"
 )
 """Keywords of elements that are never recorded, whatever the settings say.
 
-Beside them: VR PN, the free text VRs, the whole Patient group (0010,eeee) and
-private elements, see `is_denied`. The list errs on the side of denying.
+Beside them: VR PN, the free text VRs and every group but those that describe the
+acquisition, so the Patient group (0010,eeee) and private elements, see `is_denied`.
+It errs on the side of denying.
 """
 
 _DENIED_VRS = frozenset({"PN", "LT", "ST", "UT", "UC", "UN", "OB", "OW", "SQ"})
-_TECHNICAL = frozenset({"ImagePositionPatient", "ImageOrientationPatient"})
+_TECHNICAL_GROUPS = frozenset({0x0002, 0x0008, 0x0018, 0x0020, 0x0028, 0x0054})
+_EXEMPT = frozenset({"ImagePositionPatient", "ImageOrientationPatient"})
 
 
 def is_denied(number: int, keyword: str, vr: str) -> bool:
     """Whether the element could carry a name, an address, free text or the like."""
     group = number >> 16
-    if keyword in _TECHNICAL:
+    if keyword in _EXEMPT:
         return False
     return (
         group == 0x0010 or group % 2 == 1 or vr in _DENIED_VRS or DENIED.search(keyword) is not None

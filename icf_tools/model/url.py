@@ -1,6 +1,7 @@
 """URLs that go into the history of a dataset."""
 
 import re
+from urllib.parse import urlsplit
 
 from icf_tools.errors import UsageError
 
@@ -21,13 +22,23 @@ def checked_url(url: str) -> str:
             repr(url),
             "it needs http, https, ssh or file before :// and has no blanks; write %20 for one",
         )
-    host, path = match[2], match[3] or ""
+    host, path = match[2], (match[3] or "").rstrip("/")
     if ("@" in host and scheme != "ssh") or ":" in host.rpartition("@")[0]:
         raise BadUrl(
             "what was given", "it holds a user name or password; leave it out, DataLad asks for it"
         )
     if scheme == "file" and (host or not path):
         raise BadUrl(repr(url), "a file URL has three slashes; write it as in file:///data/store")
-    if re.search(r"[?#{}]", url):
-        raise BadUrl(repr(url), "it holds one of ? # { }; write them as %3F %23 %7B %7D")
-    return f"{scheme}://{host}{path}".rstrip("/")
+    if scheme != "file" and not _names_host(url):
+        raise BadUrl(repr(url), "it names no host; write it as in https://data.example.org/store")
+    if re.search(r"[?#{}]|%(?![0-9A-Fa-f]{2})", url):
+        raise BadUrl(repr(url), "it holds one of ? # { } %; write them as %3F %23 %7B %7D %25")
+    return f"{scheme}://{host}{path}"
+
+
+def _names_host(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return bool(parts.hostname) and parts.port != 0
+    except ValueError:  # not a port
+        return False

@@ -6,6 +6,7 @@ Every file name of the store is spelled here and nowhere else.
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 from icf_tools.errors import UsageError
 
@@ -66,7 +67,8 @@ class Visit:
         """What `datalad clone` wants; quote it for a shell."""
         return (
             "datalad-annex::?type=external&externaltype=uncurl&encryption=none"
-            f"&url={deposit_url}/{self.study}/{self.visit}_{{{{annex_key}}}}"
+            # datalad-next takes one level of quoting off
+            f"&url={quote(deposit_url, safe=':/@+=,')}/{self.study}/{self.visit}_{{{{annex_key}}}}"
         )
 
 

@@ -1,12 +1,13 @@
 """What a visit has in the store, told from names and small files alone."""
 
 import json
+import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from icf_tools.errors import NotFound
+from icf_tools.errors import Damaged, NotFound
 from icf_tools.model.visit import StorePath, Visit
 
 _FILE = re.compile(
@@ -25,6 +26,10 @@ class NoStudy(NotFound):
 
 class NoVisit(NotFound):
     message = "no visit {} in the store {}; icf status with the study alone lists them"
+
+
+class BadRecord(Damaged):
+    message = "{} does not give the MD5 of a tarball; take it from a copy of the store"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,27 +88,39 @@ def status(store: StorePath) -> VisitStatus:
 
 
 def recorded_md5(store: StorePath) -> str | None:
-    """The tarball's MD5 as the store has it on record, None where it has not."""
-    if store.md5sum.exists():
-        return store.md5sum.read_text(encoding="ascii", errors="replace")[:32].lower()
-    if store.tarball_json.exists():
+    """The tarball's MD5 as the store has it on record, None where it has not.
+
+    Raises BadRecord.
+    """
+    readers: tuple[tuple[Path, Callable[[bytes], str]], ...] = (
+        (store.md5sum, lambda content: content[:32].decode("ascii", "replace").lower()),
+        (store.tarball_json, lambda content: str(json.loads(content)["md5"])),
+        (store.versions_json, lambda content: str(json.loads(content)[-1]["tarball"]["md5"])),
+    )
+    for path, read in readers:
         try:
-            return str(json.loads(store.tarball_json.read_bytes())["md5"])
-        except (ValueError, KeyError, TypeError):
-            return None  # the step that reads it says what is wrong with it
+            digest = read(path.read_bytes())
+        except FileNotFoundError:
+            continue
+        except (ValueError, LookupError, TypeError, RecursionError) as err:
+            raise BadRecord(path) from err
+        if re.fullmatch("[0-9a-f]{32}", digest) is None:
+            raise BadRecord(path)
+        return digest
     return None
 
 
 def _versions(path: Path) -> int:
     try:
         return len(json.loads(path.read_bytes()))
-    except (FileNotFoundError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, RecursionError):
         return 0
 
 
 def _visits(root: Path) -> Iterator[Visit]:
     for study in root.iterdir():
-        if study.is_dir():
+        # a study may be closed to this user
+        if study.is_dir() and os.access(study, os.R_OK | os.X_OK):
             yield from _visits_of(root, study.name)
 
 

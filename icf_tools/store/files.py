@@ -49,6 +49,10 @@ def locked(store: StorePath) -> Iterator[None]:
         raise VisitLocked(store.visit) from err
     except PermissionError as err:
         raise CannotWrite(store.study) from err
+    except OSError as err:
+        if err.errno != errno.EROFS:
+            raise
+        raise CannotWrite(store.study) from err
     try:
         if lock.lock_counter == 1:
             for file in store.files:

@@ -18,6 +18,7 @@ from icf_tools.archive.collect import (
     EmptyInput,
     HoldsStore,
     LeavesInput,
+    LinkedTwice,
     LinkLoop,
     MissingInput,
     NotAFile,
@@ -27,8 +28,10 @@ from icf_tools.archive.privacy import HoldsIdentity
 from icf_tools.errors import IcfError
 from icf_tools.model.dicom import RECORDED
 from icf_tools.model.visit import StorePath, Visit
+from icf_tools.pipeline import add
+from icf_tools.store.deposit import BadRecord
 from tests import dicoms
-from tests.conftest import Run
+from tests.conftest import Run, missing
 
 
 def members(store: StorePath) -> dict[str, tarfile.TarInfo]:
@@ -176,7 +179,7 @@ def test_names_are_replaced_and_the_original_is_kept(store: StorePath, tmp_path:
 @pytest.mark.parametrize("program", ["tar", "bsdtar"])
 def test_other_tars_read_it(store: StorePath, tmp_path: Path, program: str) -> None:
     if shutil.which(program) is None:
-        pytest.skip(f"{program} is not there")
+        missing(program)
     folder = tmp_path / "in"
     names = ["größe.txt", f"{'d' * 90}/{'f' * 90}.txt", "a&b", " space ", "%41"]
     for name in names:
@@ -237,6 +240,12 @@ def test_links_that_leave(store: StorePath, incoming: Path, tmp_path: Path) -> N
     link.unlink()
     link.symlink_to(link.name)
     assert isinstance(refusal(incoming, store), LeavesInput)
+
+
+def test_links_do_not_multiply_what_is_packed(store: StorePath, incoming: Path) -> None:
+    for name in ("one", "two"):
+        (incoming / name).symlink_to("series_1")
+    assert isinstance(refusal(incoming, store), LinkedTwice)
 
 
 def test_devices_and_sockets(
@@ -317,6 +326,26 @@ def test_a_removed_tarball_is_not_replaced_by_another(store: StorePath, incoming
     assert not store.tarball.exists()
 
 
+def test_a_tarball_of_a_deposited_visit_is_not_replaced_by_another(
+    store: StorePath, incoming: Path
+) -> None:
+    add(incoming, store, store_url="file:///x", tags=RECORDED)
+    for path in store.files[:4]:
+        path.unlink()
+    dicoms.write(incoming / "more.dcm", dicoms.image(9, 9))
+    with pytest.raises(OtherInput):
+        build(incoming, store)
+    assert not store.tarball.exists()
+
+
+def test_a_broken_md5sum_is_named(store: StorePath, incoming: Path) -> None:
+    build(incoming, store)
+    for content in (b"", b"nonsense", b"\xff" * 40):
+        store.md5sum.write_bytes(content)
+        with pytest.raises(BadRecord, match=r"visit_dicom\.tar\.md5sum does not give the MD5"):
+            build(incoming, store)
+
+
 def test_input_that_changes_meanwhile(store: StorePath, incoming: Path) -> None:
     path = incoming / "series_2" / "im003.dcm"
     for change in (b"longer than before" * 100, b"short"):
@@ -368,6 +397,21 @@ def test_collect_reports_progress(store: StorePath, incoming: Path) -> None:
     collect(incoming, store, RECORDED, progress=lambda *args: seen.append(args))
     assert seen[0] == ("read headers", 0, 6)
     assert len(seen) == 6
+
+
+def test_identity_in_a_latin_1_path(store: StorePath, incoming: Path) -> None:
+    name = "M\xfcller.dcm".encode("latin-1")
+    image = dicoms.image(9, 9, SpecificCharacterSet="ISO_IR 100", PatientName="Müller^Jürgen")
+    dicoms.write(incoming / "x", image).rename(os.fsdecode(os.path.join(bytes(incoming), name)))
+    error = refusal(incoming, store)
+    assert "PatientName" in str(error)
+    assert "ller" not in str(error)
+
+
+def test_a_birth_date_that_is_the_date_of_the_study(store: StorePath, tmp_path: Path) -> None:
+    image = dicoms.image(PatientBirthDate="20240229")
+    dicoms.write(tmp_path / "in" / "20240229" / "x", image)
+    assert build(tmp_path / "in", store).members == 1
 
 
 def test_identity_in_the_path_of_a_report(store: StorePath, incoming: Path) -> None:

@@ -28,7 +28,7 @@ from icf_tools.archive.header import Header, MoreNeeded, Unreadable, Wanted, rea
 from icf_tools.model.dicom import RECORDED
 from tests import dicoms
 
-WANTED = Wanted.of(tag.number for tag in RECORDED)
+WANTED = Wanted.of(RECORDED)
 WHEELS = sorted(
     glob.glob(f"{Path(pydicom.__file__).parent}/data/test_files/**/*", recursive=True)
     + glob.glob(f"{Path(nibabel.__file__).parent}/nicom/tests/data/*.dcm")
@@ -38,8 +38,7 @@ FILES = [Path(name) for name in WHEELS if Path(name).is_file()]
 
 
 def recorded(header: Header) -> dict[str, Any]:
-    values = {tag.keyword: header.value(tag) for tag in RECORDED}
-    return {keyword: value for keyword, value in values.items() if value is not None}
+    return header.values(RECORDED)
 
 
 def with_pydicom(data: bytes) -> dict[str, Any] | None:
@@ -142,7 +141,11 @@ def test_sequences_before_a_tag_are_passed_over(defined_length: bool) -> None:
     assert recorded(header)["ProtocolName"] == "protocol 1"
 
 
-def test_an_enhanced_image_has_its_shared_values() -> None:
+@pytest.mark.parametrize(
+    "syntax", [ExplicitVRLittleEndian, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian]
+)
+@pytest.mark.parametrize("frames", [None, 1])
+def test_an_enhanced_image_has_its_shared_values(syntax: UID, frames: int | None) -> None:
     echo, timing, pixels, shared = Dataset(), Dataset(), Dataset(), Dataset()
     echo.EffectiveEchoTime = 4.5
     timing.RepetitionTime = "2000"
@@ -150,8 +153,9 @@ def test_an_enhanced_image_has_its_shared_values() -> None:
     shared.MREchoSequence = [echo]
     shared.MRTimingAndRelatedParametersSequence = [timing]
     shared.PixelMeasuresSequence = [pixels]
-    image = dicoms.image(EchoTime=None, SharedFunctionalGroupsSequence=[shared])
-    header = read_header(encoded(image, ExplicitVRLittleEndian), WANTED, whole=True)
+    elements: dict[str, Any] = {"NumberOfFrames": frames}
+    image = dicoms.image(EchoTime=None, SharedFunctionalGroupsSequence=[shared], **elements)
+    header = read_header(encoded(image, syntax), WANTED, whole=True)
     assert header is not None
     values = recorded(header)
     assert values["RepetitionTime"] == 2000.0
@@ -167,19 +171,23 @@ def test_an_enhanced_image_has_its_shared_values() -> None:
         ("GB18030", "头部".encode("gb18030"), "头部"),
         ("ISO 2022 IR 6\\ISO 2022 IR 87", b"\x1b$B;3ED\x1b(B", "山田"),
         ("", b"\xe9", "é"),
-        ("NONSENSE", b"plain", "plain"),
+        ("", "größe".encode(), "größe"),
+        ("NONSENSE", b"\xe9", "é"),
+        ("undefined", b"\xe9", "é"),
+        ("idna", b"\xe9.", "é."),
+        ("punycode", b"\xe9", "é"),
     ],
 )
 def test_character_sets(charset: str, raw: bytes, text: str) -> None:
     header = Header({0x00080005: charset.encode(), 0x0008103E: raw})
-    assert header.value(RECORDED[0]) == text
+    assert header.values(RECORDED) == {"SeriesDescription": text}
 
 
 def test_values_are_numbers_or_absent() -> None:
     tags = {tag.keyword: tag for tag in RECORDED}
 
     def value(keyword: str, raw: bytes) -> Any:
-        return Header({tags[keyword].number: raw}).value(tags[keyword])
+        return Header({tags[keyword].number: raw}).values([tags[keyword]]).get(keyword)
 
     assert value("SeriesNumber", b"3 ") == 3
     assert value("SeriesNumber", b"3.0") == 3
@@ -191,7 +199,11 @@ def test_values_are_numbers_or_absent() -> None:
     assert value("PixelSpacing", b"1\\x") is None
     assert value("Rows", b"\x04\x00") == 4
     assert value("Rows", b"\x04") is None
-    assert value("SeriesDescription", b"a\x00\x07b\r\nc ") == "ab  c"
+    assert value("SeriesDescription", b"a\x07b\r\nc \0") == "ab  c"
+    assert value("SeriesDescription", b"a\x00b") is None
+    assert value("StudyDate", b"2024PN") is None
+    assert value("SeriesInstanceUID", b"1.2.x") is None
+    assert value("SeriesNumber", "٣".encode()) is None
     assert value("SeriesDescription", b"x" * 20_000) is None
     assert value("ProtocolName", b"one\\two") == "one\\two"
     assert value("ImageType", b"ORIGINAL \\PRIMARY") == ["ORIGINAL", "PRIMARY"]
@@ -227,6 +239,60 @@ def test_a_broken_header_is_unreadable_and_nothing_else(data: st.DataObject) -> 
     except Unreadable:
         return
     assert header is None or isinstance(recorded(header), dict)
+
+
+def test_text_is_the_same_whatever_unicode_the_interpreter_knows() -> None:
+    raw = "a\U0001fae8\U0002ebf0\u00a0\u202eb".encode()
+    header = Header({0x00080005: b"ISO_IR 192", 0x0008103E: raw})
+    assert header.values(RECORDED) == {"SeriesDescription": raw.decode()}
+
+
+def test_a_wrong_length_brings_no_other_element_into_a_value() -> None:
+    data = bytearray(encoded(dicoms.image(), ExplicitVRLittleEndian))
+    at = data.index(struct.pack("<HH2s", 0x0008, 0x103E, b"LO"))
+    data[at + 6] = 66
+    header = read_header(bytes(data), WANTED, whole=True)
+    assert header is not None
+    assert "SeriesDescription" not in recorded(header)
+
+
+@pytest.mark.parametrize(
+    ("number", "vr", "raw"),
+    [
+        (0x00200011, b"US", b"\x35\x00"),
+        (0x00280010, b"IS", b"44"),
+        (0x00280010, b"SS", b"\xff\xff"),
+        (0x00180081, b"FL", b"\x00\x00\x20\x40"),
+    ],
+)
+def test_an_element_of_another_vr_is_absent(number: int, vr: bytes, raw: bytes) -> None:
+    start = encoded(dicoms.image(), ExplicitVRLittleEndian)
+    start = start[: start.index(struct.pack("<HH", 8, 8))]
+    element = struct.pack("<HH2sH", number >> 16, number & 0xFFFF, vr, len(raw)) + raw
+    for _ in range(2):  # the second time it is known by its beginning
+        header = read_header(start + element, WANTED, whole=True)
+        assert header is not None
+        assert recorded(header).keys() == {"TransferSyntaxUID"}
+
+
+def test_a_file_that_denies_its_vrs_is_read() -> None:
+    image = dicoms.image()
+    plain = encoded(image, ExplicitVRLittleEndian)
+    lying = plain.replace(b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.1.2\0\0\0")
+    header = read_header(lying, WANTED, whole=True)
+    assert header is not None
+    assert recorded(header)["SeriesDescription"] == "t1 mprage 1"
+
+
+def test_private_groups_of_an_enhanced_image_are_left_alone() -> None:
+    inner, shared = Dataset(), Dataset()
+    inner.ProtocolName = "Mustermann"
+    shared.add_new(0x20051010, "LO", "private")
+    shared.add_new(0x2005100F, "SQ", [inner])
+    image = dicoms.image(ProtocolName=None, SharedFunctionalGroupsSequence=[shared])
+    header = read_header(encoded(image, ExplicitVRLittleEndian), WANTED, whole=True)
+    assert header is not None
+    assert "ProtocolName" not in recorded(header)
 
 
 def test_deep_nesting_is_unreadable() -> None:

@@ -93,3 +93,21 @@ def test_git_itself_agrees_on_what_can_be_checked_out(tmp_path: Path, name: str)
     subprocess.run(["git", "init", "-q", tmp_path], check=True)
     assert add(checkout_name(name)) == 0
     assert can_be_checked_out(name) == (add(name) == 0) or name in (".gitignore",)
+
+
+LONG = ["x" * 250, "é" * 127, "x" * 200 + ".dcm"]
+
+
+@pytest.mark.parametrize("stem", LONG)
+def test_a_told_apart_name_is_not_too_long(stem: str) -> None:
+    names = [f"{stem}#".encode()[:255], f"{stem}_".encode()[:255], f"{stem}&".encode()[:255]]
+    result = safe_names(names)
+    assert len(set(result.values())) == len(set(names))
+    assert all(len(name.encode()) <= 255 for name in result.values())
+
+
+def test_a_name_from_elsewhere_may_be_too_long() -> None:
+    name = "ä" * 200
+    assert not can_be_checked_out(name)
+    assert len(checkout_name(name).encode()) <= 255
+    assert checkout_name(name) != checkout_name(name + "x")

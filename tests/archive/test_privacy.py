@@ -2,7 +2,7 @@
 
 import pytest
 
-from icf_tools.archive.privacy import Identity
+from icf_tools.archive.identity import Identity
 
 ERIKA = Identity("Mustermann^Erika^^Dr.", "ID4711", "19640812")
 
@@ -52,6 +52,56 @@ def test_placeholders_and_short_names_are_nobody(nobody: Identity) -> None:
 def test_short_names_are_found_together() -> None:
     assert Identity("Li^Yu", "", "").held_by("li_yu/im.dcm") == ("PatientName",)
     assert Identity("Li^Yu", "", "").held_by("slice 1") == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("Yamada^Tarou=山田^太郎=やまだ^たろう", "山田太郎/1.dcm"),
+        ("Yamada^Tarou=山田^太郎=やまだ^たろう", "scan山田1.dcm"),
+        ("Li^Yu^^Dr", "li_yu/im.dcm"),
+        ("Li^Yu=李^玉", "YuLi/im.dcm"),
+        ("Li^Yu^Anna", "li_yu/im.dcm"),
+        ("Müller^Jürgen", "mueller/im.dcm"),
+        ("Mueller^Juergen", "müller/im.dcm"),
+        ("Müller^Jürgen", "MULLER/im.dcm"),
+        ("Bjørnson^Åse", "bjoernson/im.dcm"),
+        ("Wolf^Uwe", "WolfT1.dcm"),
+        ("Wolf^Uwe", "UweScan/1.dcm"),
+        ("van der Berg^A", "VanDerBerg1.dcm"),
+        ("van der Berg^A", "vanderberg1.dcm"),
+        ("McDonald^Ann", "mcdonald/1.dcm"),
+        ("Jane_Doe", "doe_jane/1.dcm"),
+    ],
+)
+def test_names_are_found_as_people_write_them(name: str, text: str) -> None:
+    assert Identity(name, "", "").held_by(text) == ("PatientName",)
+
+
+@pytest.mark.parametrize(
+    ("identity", "text"),
+    [
+        (Identity("", "0001", ""), "IM-0001-0002.dcm"),
+        (Identity("", "12345", ""), "1/23/45.dcm"),
+        (Identity("Mustermann^Erika^^Dr^MD", "", ""), "dr/md/1.dcm"),
+    ],
+)
+def test_what_is_no_identity(identity: Identity, text: str) -> None:
+    assert identity.held_by(text) == ()
+
+
+@pytest.mark.parametrize(
+    ("pseudonym", "identifiers"),
+    [
+        ("memory_sub03", ("memory", "sub03")),
+        ("P000123", ("study", "P000123_1")),
+        ("P000123", ("study", "p-000123")),
+    ],
+)
+def test_a_pseudonym_within_the_identifiers_is_not_counted(
+    pseudonym: str, identifiers: tuple[str, ...]
+) -> None:
+    assert Identity(pseudonym, pseudonym, "").without(identifiers) == Identity("", "", "")
 
 
 def test_a_pseudonym_chosen_as_identifier_is_not_counted() -> None:

@@ -16,7 +16,7 @@ import pytest
 
 from icf_tools.model.visit import StorePath
 from tests import dicoms
-from tests.conftest import BIN, Run
+from tests.conftest import BIN, Run, missing
 
 URL = "https://data.example.org/store"
 
@@ -241,7 +241,7 @@ def test_a_full_disk(icf: Run, store: StorePath, incoming: Path) -> None:
     store.root.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=16k", "none", str(store.root)]
     if subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("this user cannot mount a small disk")
+        missing("mount")
     try:
         command = ("add", "study", "visit", incoming, "-o", store.root, "--store-url", URL)
         done = icf(*command)
@@ -257,11 +257,11 @@ def test_a_full_disk(icf: Run, store: StorePath, incoming: Path) -> None:
 
 def without_override(command: list[str]) -> "subprocess.CompletedProcess[str]":
     """Run it so that file modes bind the superuser, too."""
-    setpriv = shutil.which("setpriv")
+    setpriv = shutil.which("setpriv") or ""
     prefix: list[str] = []
     if os.geteuid() == 0:
-        if setpriv is None:
-            pytest.skip("the superuser may do everything, and setpriv is not there")
+        if not setpriv:
+            missing("setpriv")  # without it the superuser may do everything
         prefix = [setpriv, "--bounding-set=-dac_override,-dac_read_search"]
     return subprocess.run([*prefix, *command], capture_output=True, text=True)
 

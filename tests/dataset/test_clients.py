@@ -515,3 +515,14 @@ def packed_elsewhere(tar: str, root: Path, form: str, folder: Path, *members: st
         check=True,
     )
     return store
+
+
+def test_the_printed_command_clones_from_an_awkward_folder(client: Client, tmp_path: Path) -> None:
+    root = tmp_path / "st#re it's 50% & ä"
+    source = fill(tmp_path / "incoming", {"notes.txt": b"text"})
+    said = icf("add", "study", "visit", source, store_dir=root, store_url=root.as_uri())
+    command = said.partition("clone it with: ")[2].strip()
+    client.run("sh", "-c", command, cwd=client.home)
+    clone = Clone(client, client.home / "visit")
+    clone.get(".")
+    clone.fsck()

@@ -147,6 +147,34 @@ def test_the_pair_is_enough(indexed: StorePath) -> None:
     assert not dataset(indexed, URL).made
 
 
+def test_a_pair_that_is_not_of_its_record(indexed: StorePath) -> None:
+    dataset(indexed, URL)
+    for path in (indexed.refs, indexed.repo_export):
+        content = path.read_bytes()
+        for broken in (b"", content[:-20]):
+            path.write_bytes(broken)
+            with pytest.raises(OtherDeposit, match="not of its record"):
+                dataset(indexed, URL)
+        path.write_bytes(content)
+    assert not dataset(indexed, URL).made
+
+
+def test_metadata_of_another_tarball_is_noticed(
+    indexed: StorePath, incoming: Path, tmp_path: Path
+) -> None:
+    dataset(indexed, URL)
+    for path in indexed.files[:4]:
+        path.unlink()
+    other = StorePath(tmp_path / "other", indexed.visit)
+    dicoms.write(incoming / "more.dcm", dicoms.image(9, 9))
+    build(incoming, other)
+    index(other)
+    for path in other.files[:4]:
+        (indexed.study / path.name).write_bytes(path.read_bytes())
+    with pytest.raises(OtherDeposit, match="a tarball that is not of its record"):
+        dataset(indexed, URL)
+
+
 def test_another_url_is_a_conflict(indexed: StorePath) -> None:
     dataset(indexed, URL)
     with pytest.raises(OtherDeposit, match="store URL"):
@@ -220,7 +248,7 @@ def test_metadata_values_are_escaped_as_git_annex_does() -> None:
 
 def test_versions_that_cannot_be_read(store: StorePath) -> None:
     store.study.mkdir(parents=True)
-    for text in ("", "{}x", "[1]", '[{"n": 1}]'):
+    for text in ("", "{}x", "{}", "[]", "[" * 5000, "[1]", '[{"n": 1}]'):
         store.versions_json.write_text(text)
         with pytest.raises(BadVersions):
             read_versions(store)

@@ -63,6 +63,22 @@ DENIED = [
     "ContentCreatorName",
     "TextComments",
     "RequestedProcedureComments",
+    "OrderCallbackPhoneNumber",
+    "OrderEntererLocation",
+    "ContactDisplayName",
+    "HangingProtocolCreator",
+    "OwnerID",
+    "ClinicalTrialSiteName",
+    "ClinicalTrialSiteID",
+    "VerifyingOrganization",
+    "GantryID",
+    "DetectorID",
+    "DeviceID",
+    "PlateID",
+    "AdmittingDiagnosesDescription",
+    "ReasonForStudy",
+    "BoardingPassID",
+    "StudyID",
 ]
 
 

@@ -45,3 +45,12 @@ def test_what_is_not_there(store: StorePath) -> None:
         statuses(store.root, "study")
     with pytest.raises(NoVisit):
         statuses(store.root, "study", "visit")
+
+
+def test_one_bad_visit_does_not_hide_the_others(store: StorePath, incoming: Path) -> None:
+    add(incoming, store, store_url="file:///x", tags=RECORDED)
+    for name, content in (("one", b"nonsense"), ("two", b"[" * 100_000)):
+        bad = StorePath(store.root, Visit("study", name))
+        bad.versions_json.write_bytes(content)
+    StorePath(store.root, Visit("study", "three")).versions_json.mkdir()
+    assert [status.versions for status in statuses(store.root)] == [0, 0, 0, 1]
