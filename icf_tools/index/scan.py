@@ -182,7 +182,8 @@ def _describe(record: Record, head: _Head, tags: tuple[Tag, ...], result: Scan) 
 def _note_name(member: Member, result: Scan) -> None:
     reason = None
     if member.name != member.path:
-        reason = f"its name in the tarball is {member.name!a}"  # not !r, which depends on the interpreter
+        # not !r: which characters it escapes depends on the version of Python
+        reason = f"its name in the tarball is {member.name!a}"
     elif not can_be_fetched(member.path):
         reason = "its name holds '#', '&', a backslash, a control character or is not UTF-8"
     if reason:
