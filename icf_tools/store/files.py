@@ -42,7 +42,9 @@ def locked(store: StorePath) -> Iterator[None]:
     from filelock import FileLock, Timeout
 
     try:
-        store.study.mkdir(parents=True, exist_ok=True)
+        if not store.study.is_dir():
+            store.study.mkdir(parents=True, exist_ok=True)
+            sync_folder(store.root)
         lock = FileLock(store.lock, timeout=0, is_singleton=True)
         lock.acquire()
     except Timeout as err:
