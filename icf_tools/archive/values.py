@@ -22,6 +22,7 @@ _FORM = {
     "DA": re.compile(rb"[0-9.]{0,10}"),
     "TM": re.compile(rb"[0-9:. ]{0,16}"),
 }
+_CHARSET = re.compile("ISO[ _-]?(2022[ _-]?)?IR[ _-]?[0-9]+|GB18030|GBK")
 _CODE_EXTENSIONS_END = set(b"\r\n\t\f")  # PS3.5 6.1.2.5.3
 _BREAKS = {*"\t\n\v\f\r\u2028\u2029"}
 
@@ -76,8 +77,9 @@ def _is_control(char: str) -> bool:
 
 
 def _decode_with(raw: bytes, charset: bytes) -> str:
-    names = charset.rstrip(b"\0 ").decode("ascii", "replace").split("\\")
-    if names == [""]:
+    names = [name.strip() for name in charset.rstrip(b"\0").decode("latin-1").split("\\")]
+    # pydicom takes other names for codecs of Python, which are not the same in all versions
+    if not any(names) or not all(name == "" or _CHARSET.fullmatch(name) for name in names):
         try:
             return raw.decode("utf-8")
         except UnicodeDecodeError:
@@ -90,7 +92,7 @@ def _decode_with(raw: bytes, charset: bytes) -> str:
         warnings.simplefilter("ignore")
         try:
             return decode_bytes(raw, convert_encodings(names), _CODE_EXTENSIONS_END)
-        except (UnicodeError, LookupError):  # Python knows codecs that are none of text
+        except (UnicodeError, LookupError):
             return raw.decode("latin-1")
 
 
