@@ -141,9 +141,10 @@ def collect(
         progress("read headers", done, len(found))
         try:
             header = _header(source, wanted)
-        except Unreadable:
+        except Unreadable as err:
             header = None
             unreadable.append(source.member)
+            leaks.look_at_image(source.text, _identity(err.header), {})
         if header is None:
             leaks.look_at_other(source.text)
         else:
@@ -249,7 +250,7 @@ def _header(source: Source, wanted: Wanted) -> Header | None:
                     data += piece
                 whole = len(data) < window or window >= _LARGEST_WINDOW
                 try:
-                    return read_header(data, wanted, whole=whole)
+                    return read_header(data, wanted, whole=whole, size=source.size)
                 except MoreNeeded:
                     window *= 16
     except PermissionError as err:
@@ -260,4 +261,4 @@ def _identity(header: Header) -> Identity:
     birth_date = header.text(_BIRTH_DATE)
     if birth_date == header.text(_DATES[0][0]):
         birth_date = ""  # as images of phantoms have it; the study's date is no secret
-    return Identity(header.text(_NAME), header.text(_ID), birth_date)
+    return Identity(header.start(_NAME), header.start(_ID), birth_date)

@@ -55,11 +55,22 @@ class MoreNeeded(Exception):
 
 
 class Unreadable(Exception):
-    """It says that it is DICOM, and its header cannot be parsed."""
+    """It says that it is DICOM, and its header cannot be parsed.
+
+    `header` has what was found before.
+    """
+
+    def __init__(self, reason: str, header: "Header") -> None:
+        super().__init__(reason)
+        self.header = header
 
 
 class _Unusual(Exception):
-    """Not an encoding that is read here."""
+    """Not an encoding that is read here; with a reason, one that pydicom should not be given."""
+
+    def __init__(self, reason: str = "") -> None:
+        super().__init__(reason)
+        self.reason = reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +106,7 @@ class Wanted:
     def of(cls, tags: Iterable[Tag], others: Mapping[int, str] | None = None) -> "Wanted":
         """Tags and other elements by number and VR, with what is needed to understand them."""
         due = {tag.number: tag.vr for tag in tags} | dict(others or {})
-        return cls({**_SYNTAX_VR, **due}, max(due))
+        return cls({**_SYNTAX_VR, **due}, max(due, default=0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,11 +131,20 @@ class Header:
     def text(self, number: int) -> str:
         """The element decoded and stripped, empty where it is absent or no text."""
         raw = self.raw.get(number, b"")
-        return decode(raw, self.raw.get(_CHARACTER_SET, b"")) if raw and is_text("", raw) else ""
+        return self.start(number) if is_text("", raw) else ""
+
+    def start(self, number: int) -> str:
+        """The same up to what is no text, for an element that is not to be recorded."""
+        raw = self.raw.get(number, b"").partition(b"\0")[0]
+        return decode(raw, self.raw.get(_CHARACTER_SET, b"")) if raw else ""
 
 
-def read_header(data: bytes, wanted: Wanted, *, whole: bool) -> Header | None:
-    """Find the wanted elements in `data`, the start of a file (all of it if `whole`).
+def read_header(
+    data: bytes, wanted: Wanted, *, whole: bool, size: int | None = None
+) -> Header | None:
+    """Find the wanted elements in `data`, the start of a file (all that is given if `whole`).
+
+    `size` is that of the file in bytes, where it is not that of `data`.
 
     Returns None where the file is not DICOM (PS3.10: no `DICM` behind the preamble).
     Raises MoreNeeded unless `whole`, and Unreadable.
@@ -135,26 +155,33 @@ def read_header(data: bytes, wanted: Wanted, *, whole: bool) -> Header | None:
         raise MoreNeeded
     if data[_PREAMBLE : _PREAMBLE + 4] != b"DICM":
         return None
+    found: dict[int, bytes] = {}
     try:
-        return _read_little_endian(data, wanted, whole)
+        return _read_little_endian(data, wanted, whole, size or len(data), found)
     except struct.error as err:
         if not whole:
             raise MoreNeeded from err
-        raise Unreadable("it ends inside its header") from err
-    except _Unusual:
+        raise Unreadable("it ends inside its header", Header(found)) from err
+    except _Unusual as err:
         if not whole:
             raise MoreNeeded from None
-        return _read_with_pydicom(data, wanted)
+        header = None if err.reason else _read_with_pydicom(data, wanted)
+        if header is None:
+            reason = err.reason or "its header does not follow the standard"
+            raise Unreadable(reason, Header(found)) from None
+        return header
 
 
-def _read_little_endian(data: bytes, wanted: Wanted, whole: bool) -> Header:
-    found: dict[int, bytes] = {}
+def _read_little_endian(
+    data: bytes, wanted: Wanted, whole: bool, size: int, found: dict[int, bytes]
+) -> Header:
     start = _PREAMBLE + 4
     start = _walk(data, start, True, wanted, _META_LAST, found)
     syntax = found.get(_TRANSFER_SYNTAX, b"").rstrip(b"\0 ").decode("latin-1")
     as_given = data
     if syntax == _DEFLATED:
         data, start = _inflate(data[start:], whole), 0
+        size = len(data)
     elif syntax != _IMPLICIT and (syntax == _BIG_ENDIAN or not syntax.startswith(f"{_IMPLICIT}.")):
         raise _Unusual
     explicit = syntax != _IMPLICIT
@@ -164,12 +191,13 @@ def _read_little_endian(data: bytes, wanted: Wanted, whole: bool) -> Header:
     if _FRAMES in found or (_PIXEL_SPACING in wanted.due and _PIXEL_SPACING not in found):
         # an enhanced image keeps what its frames share behind the rest
         end = _walk(data, end, explicit, wanted, _SHARED_GROUPS, found)
-    if end > len(data):
+    if end > size:
         raise struct.error
-    if end == len(data) and not whole:
+    if end >= len(data) and not whole:
         raise MoreNeeded
     if _SHARED_GROUPS in found:
-        return _read_with_pydicom(as_given if data is not as_given else data[:end], wanted)
+        given = as_given if data is not as_given else data[:end]
+        return _read_with_pydicom(given, wanted) or Header(found)
     return Header(found)
 
 
@@ -180,7 +208,7 @@ def _inflate(data: bytes, whole: bool) -> bytes:
     try:
         return zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, _LARGEST_INFLATED)
     except zlib.error as err:
-        raise Unreadable("it cannot be inflated") from err
+        raise _Unusual("it cannot be inflated") from err
 
 
 def _walk(
@@ -240,7 +268,7 @@ def _walk(
 def _skip_items(data: bytes, pos: int, explicit: bool, depth: int) -> int:
     """Where a sequence of undefined length ends, its delimiter included."""
     if depth > _DEEPEST:
-        raise Unreadable("its sequences are nested too deeply")
+        raise _Unusual("its sequences are nested too deeply")
     while True:
         group, element, length = _IMPLICIT_START.unpack_from(data, pos)
         pos += 8
@@ -272,7 +300,8 @@ def _skip_elements(data: bytes, pos: int, explicit: bool, depth: int) -> int:
         pos = _skip_items(data, pos, nested, depth + 1) if length == _UNDEFINED else pos + length
 
 
-def _read_with_pydicom(data: bytes, wanted: Wanted) -> Header:
+def _read_with_pydicom(data: bytes, wanted: Wanted) -> Header | None:
+    """None where pydicom cannot."""
     import warnings
     from io import BytesIO
 
@@ -290,8 +319,8 @@ def _read_with_pydicom(data: bytes, wanted: Wanted) -> Header:
                 for group in item:
                     if group.VR == "SQ" and group.value and not group.tag.is_private:
                         raw = _raw_values(group.value[0], wanted) | raw
-        except Exception as err:
-            raise Unreadable("its header does not follow the standard") from err
+        except Exception:
+            return None
     raw.pop(_SHARED_GROUPS, None)
     return Header(raw, dataset.original_encoding[1] is not False)
 

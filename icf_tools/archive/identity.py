@@ -10,7 +10,25 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 _PLACEHOLDERS = frozenset(
-    {"anon", "anonym", "anonymous", "anonymised", "anonymized", "phantom", "test", "unknown"}
+    [
+        "anon",
+        "anonym",
+        "anonymous",
+        "anonymised",
+        "anonymized",
+        "deid",
+        "deidentified",
+        "noname",
+        "none",
+        "patient",
+        "phantom",
+        "pilot",
+        "removed",
+        "subject",
+        "test",
+        "unknown",
+        "volunteer",
+    ]
 )
 """What stands in the place of a name in images of nobody."""
 

@@ -45,7 +45,7 @@ def run(program: Callable[[], object], name: str) -> NoReturn:
     """Run a program; a refusal becomes one sentence and an exit code."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda number, _: _fail(name, "stopped", 128 + number))
-    for stream in (sys.stdout, sys.stderr):
+    for stream in filter(None, (sys.stdout, sys.stderr)):  # None where it was closed
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
         program()

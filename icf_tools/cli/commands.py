@@ -1,5 +1,6 @@
 """The steps of the flow, each as a command."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 from icf_tools.cli import report
@@ -37,7 +38,7 @@ def archive(
         built = build(
             input_dir, store, tags=tags, allow_identifying=allow_identifying, progress=progress
         )
-    report.result(report.fields(built), report.built_lines(built), as_json)
+    report.result(asdict(built), report.built_lines(built), as_json)
 
 
 def index(
@@ -56,7 +57,7 @@ def index(
     tags = read_settings(store).tags
     with report.progress() as progress:
         indexed = index(store, tags=tags, progress=progress)
-    report.result(report.fields(indexed), report.indexed_lines(indexed), as_json)
+    report.result(asdict(indexed), report.indexed_lines(indexed), as_json)
 
 
 def dataset(
@@ -76,7 +77,7 @@ def dataset(
     store = StorePath(store_dir, Visit(study, visit))
     settings = read_settings(store)
     deposited = dataset(store, store_url or settings.store_url, deposit_url or settings.deposit_url)
-    report.result(report.fields(deposited), report.deposited_lines(deposited), as_json)
+    report.result(asdict(deposited), report.deposited_lines(deposited), as_json)
 
 
 def add(
@@ -112,4 +113,4 @@ def add(
         *report.indexed_lines(added.index),
         *report.deposited_lines(added.dataset),
     ]
-    report.result(report.fields(added), lines, as_json)
+    report.result(asdict(added), lines, as_json)

@@ -6,7 +6,6 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from icf_tools.archive.collect import Progress
@@ -68,11 +67,6 @@ def result(value: Any, lines: list[str], as_json: bool) -> None:
         print(json.dumps(value, default=str, indent=1))
     else:
         print("\n".join(lines))
-
-
-def fields(value: Any) -> dict[str, Any]:
-    """A result as JSON has it."""
-    return asdict(value)
 
 
 def built_lines(built: "Built") -> list[str]:

@@ -28,6 +28,7 @@ def status(
             "study": each.visit.study,
             "visit": each.visit.visit,
             "tarball": each.tarball,
+            "damaged": each.damaged,
             "md5sum": each.md5sum,
             "metadata": each.metadata,
             "dataset": each.dataset,
@@ -42,5 +43,7 @@ def status(
 
 def _line(status: VisitStatus) -> str:
     tarball = "tarball not here" if status.tarball is None else f"{status.tarball} bytes"
+    if status.damaged:
+        return f"{status.visit}\t{tarball}\tdamaged: its metadata is of {status.recorded} bytes"
     state = f"missing: {', '.join(status.missing)}" if status.missing else "complete"
     return f"{status.visit}\t{tarball}\t{state}"

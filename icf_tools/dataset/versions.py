@@ -7,6 +7,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from icf_tools.dataset.repository import BRANCHES
 from icf_tools.errors import Damaged
 from icf_tools.model.visit import StorePath
 
@@ -36,7 +37,7 @@ def read_versions(store: StorePath) -> tuple[Version, ...]:
         versions = tuple(_version(item) for item in items)
     except FileNotFoundError:
         return ()
-    except (ValueError, LookupError, TypeError, RecursionError) as err:
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as err:
         raise BadVersions(path, "it does not follow its format") from err
     if not versions:
         raise BadVersions(path, "it has no version")
@@ -58,4 +59,7 @@ def _item(version: Version) -> dict[str, Any]:
 
 def _version(item: dict[str, Any]) -> Version:
     rest = {key: item[key] for key in ("n", "timestamp", "store_url", "deposit_url", "commits")}
+    texts = (rest["store_url"], rest["deposit_url"], *map(rest["commits"].get, BRANCHES))
+    if not all(isinstance(text, str) for text in texts) or type(rest["timestamp"]) is not int:
+        raise TypeError(rest)
     return Version(size=item["tarball"]["size"], md5=item["tarball"]["md5"], **rest)

@@ -10,6 +10,7 @@ specifies it.
 
 import tempfile
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -159,7 +160,10 @@ def _check_pair(store: StorePath, last: Version) -> None:
     pair = store.refs.read_text(errors="replace"), _exported_refs(store.repo_export)
     if pair != (refs_text(last.commits), packed_refs(last.commits)):
         raise OtherDeposit(store.visit, "a pair that is not of its record", *_pair(store))
-    if recorded_md5(store) != last.md5:
+    if store.tarball_json.exists():
+        read_tarball(store)  # refuses that of another visit
+    sizes = {last.size, store.tarball.stat().st_size if store.tarball.exists() else last.size}
+    if recorded_md5(store) != last.md5 or len(sizes) > 1:
         raise OtherDeposit(store.visit, "a tarball that is not of its record", *_pair(store))
 
 
@@ -191,6 +195,8 @@ def _write_export(out: BinaryIO, folder: Path, commits: dict[str, str]) -> None:
 def _exported_refs(path: Path) -> str | None:
     try:
         with zipfile.ZipFile(path) as archive:
+            if archive.testzip() is not None:
+                return None
             return archive.read("packed-refs").decode()
-    except (zipfile.BadZipFile, KeyError, UnicodeDecodeError, EOFError, NotImplementedError):
+    except (zipfile.BadZipFile, zlib.error, KeyError, ValueError, EOFError, NotImplementedError):
         return None

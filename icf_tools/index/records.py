@@ -107,6 +107,8 @@ def read_tarball(store: StorePath) -> TarballFacts:
     try:
         for key in ("dspath", "storepath"):
             _check_path(content[key], path)
+        if content["storepath"] != store.visit.store_path:
+            raise BadMetadata(path, f"it is of {content['storepath']}")
         facts = TarballFacts(
             size=_size(content["size"]),
             md5=_md5(content["md5"]),
@@ -214,10 +216,13 @@ def _array(path: Path, store: StorePath) -> Iterator[Any]:
 
 def _record(item: dict[str, Any], common: dict[str, Value] | None, path: Path) -> Record:
     _check_path(item["path"], path)
-    own = {key: value for key, value in item.items() if key not in _BASIC and value != ""}
-    # what is no text in UTF-8 or of a file name could not be written to git
-    for text in (item["path"], *filter(lambda value: isinstance(value, str), own.values())):
-        text.encode("utf-8", "surrogateescape")
+    own = {key: value for key, value in item.items() if key not in _BASIC}
+    own = {key: value for key, value in own.items() if value not in ("", None)}
+    # what is no text could not be written to git; a path may hold any bytes
+    item["path"].encode("utf-8", "surrogateescape")
+    for value in own.values():
+        for text in value if isinstance(value, list) else [value]:
+            str(text).encode("utf-8")
     offset = item.get("offset")
     return Record(
         path=item["path"],

@@ -162,7 +162,7 @@ class _Head:
     def _look(self, data: bytes, *, whole: bool) -> bool:
         """Whether no more need be seen."""
         try:
-            self.header = read_header(data, self._wanted, whole=whole)
+            self.header = read_header(data, self._wanted, whole=whole, size=self._size)
         except MoreNeeded:
             return False
         except Unreadable as err:

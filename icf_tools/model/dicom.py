@@ -60,11 +60,12 @@ _EXEMPT = frozenset({"ImagePositionPatient", "ImageOrientationPatient"})
 
 def is_denied(number: int, keyword: str, vr: str) -> bool:
     """Whether the element could carry a name, an address, free text or the like."""
-    group = number >> 16
     if keyword in _EXEMPT:
         return False
     return (
-        group == 0x0010 or group % 2 == 1 or vr in _DENIED_VRS or DENIED.search(keyword) is not None
+        number >> 16 not in _TECHNICAL_GROUPS  # private ones are odd; 0010 is the patient
+        or vr in _DENIED_VRS
+        or DENIED.search(keyword) is not None
     )
 
 

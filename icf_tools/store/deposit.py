@@ -38,6 +38,7 @@ class VisitStatus:
 
     visit: Visit
     tarball: int | None  #: bytes; None where there is none
+    recorded: int | None  #: bytes of the tarball by its metadata; None where there is none
     md5sum: bool
     metadata: bool
     versions: int  #: of the dataset, as recorded; 0 where that cannot be read
@@ -54,6 +55,11 @@ class VisitStatus:
             "dataset": self.dataset,
         }
         return tuple(name for name, there in steps.items() if not there)
+
+    @property
+    def damaged(self) -> bool:
+        """Whether the tarball has another size than the one that was indexed."""
+        return None not in (self.tarball, self.recorded) and self.tarball != self.recorded
 
 
 def statuses(root: Path, study: str | None = None, visit: str | None = None) -> list[VisitStatus]:
@@ -80,6 +86,7 @@ def status(store: StorePath) -> VisitStatus:
     return VisitStatus(
         visit=store.visit,
         tarball=store.tarball.stat().st_size if store.tarball.exists() else None,
+        recorded=_recorded_size(store.tarball_json),
         md5sum=store.md5sum.exists(),
         metadata=store.tarball_json.exists() and store.dicoms_json.exists(),
         versions=_versions(store.versions_json),
@@ -108,6 +115,13 @@ def recorded_md5(store: StorePath) -> str | None:
             raise BadRecord(path)
         return digest
     return None
+
+
+def _recorded_size(path: Path) -> int | None:
+    try:
+        return int(json.loads(path.read_bytes())["size"])
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return None
 
 
 def _versions(path: Path) -> int:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from icf_tools.archive import collect as module
 from icf_tools.archive.build import ORIGINAL, DamagedInStore, InputChanged, OtherInput, build
 from icf_tools.archive.collect import (
     EmptyInput,
@@ -393,6 +394,30 @@ def test_collect_reports_progress(store: StorePath, incoming: Path) -> None:
     collect(incoming, store, RECORDED, progress=lambda *args: seen.append(args))
     assert seen[0] == ("read headers", 0, 6)
     assert len(seen) == 6
+
+
+def test_identity_of_an_image_that_cannot_be_parsed(store: StorePath, tmp_path: Path) -> None:
+    path = dicoms.write(tmp_path / "in" / "Mustermann" / "1.dcm", dicoms.image())
+    data = path.read_bytes()
+    path.write_bytes(data[: data.index(b"ID4711") + 20])
+    assert isinstance(refusal(tmp_path / "in", store), HoldsIdentity)
+
+
+def test_identity_behind_a_zero(store: StorePath, tmp_path: Path) -> None:
+    image = dicoms.image(PatientName="Mustermann^Erika\0X")
+    dicoms.write(tmp_path / "in" / "Mustermann" / "1.dcm", image)
+    assert isinstance(refusal(tmp_path / "in", store), HoldsIdentity)
+
+
+def test_identity_of_a_file_with_a_large_element(
+    store: StorePath, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As an encapsulated PDF has it, before where enhanced images keep what they share."""
+    monkeypatch.setattr(module, "_LARGEST_WINDOW", 1 << 16)
+    image = dicoms.image(EncapsulatedDocument=bytes(1 << 18), PixelData=None)
+    dicoms.write(tmp_path / "in" / "Mustermann" / "1.dcm", image)
+    assert isinstance(refusal(tmp_path / "in", store), HoldsIdentity)
+    assert build(tmp_path / "in", store, allow_identifying=True).images == 1
 
 
 def test_identity_in_a_latin_1_path(store: StorePath, incoming: Path) -> None:

@@ -59,6 +59,15 @@ def test_collisions_are_resolved_whatever_the_order() -> None:
         assert safe_names(names) == expected
 
 
+def test_the_first_of_those_replaced_takes_the_plain_name() -> None:
+    names = [b"a#b", b"a&b", b"a\\b"]
+    expected = safe_names(names)
+    assert expected[b"a#b"] == "a_b"
+    for seed in range(10):
+        random.Random(seed).shuffle(names)
+        assert safe_names(names) == expected
+
+
 @given(st.sets(FILE_NAMES, max_size=20))
 def test_safe_names_are_safe_and_distinct(names: set[bytes]) -> None:
     result = safe_names(names)

@@ -50,11 +50,16 @@ def test_the_whole_flow(icf: Run, store: StorePath, incoming: Path) -> None:
 
 def test_json_for_scripts(icf: Run, store: StorePath, incoming: Path) -> None:
     environment = {"ICF_STORE_DIR": str(store.root), "ICF_STORE_URL": URL}
-    done = icf("add", "study", "visit", incoming, "--json", env=environment)
+    done = icf(
+        *("add", "study", "visit", incoming, "--json"),
+        *("--deposit-url", "https://catalog.example.org"),
+        env=environment,
+    )
     added = json.loads(done.stdout)
     assert added["archive"]["members"] == 6
     assert added["index"]["images"] == 6
     assert added["dataset"]["made"] is True
+    assert "url=https://catalog.example.org/study/visit_" in added["dataset"]["clone_url"]
     (status,) = json.loads(icf("status", "study", "visit", "--json", env=environment).stdout)
     assert status["missing"] == []
     assert status["versions"] == 1
@@ -146,9 +151,14 @@ def test_kill_at_any_moment(store: StorePath, incoming: Path, tmp_path: Path) ->
         command = [*adding(to, incoming), "--store-url", URL]
         return subprocess.Popen(command, stdout=subprocess.DEVNULL)
 
-    start = time.monotonic()
+    durations = []
+    for turn in range(3):
+        first = StorePath(tmp_path / f"first{turn}", store.visit)
+        start = time.monotonic()
+        assert add(first).wait() == 0
+        durations.append(time.monotonic() - start)
+    seconds = min(durations)
     assert add(store).wait() == 0
-    seconds = time.monotonic() - start
     expected = hashes(store)
     chance = random.Random(2)
     moments = set()

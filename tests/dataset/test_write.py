@@ -91,7 +91,7 @@ def test_same_json_same_bytes(indexed: StorePath, tmp_path: Path, icf: Run) -> N
     dataset(indexed, URL)
     expected = [path.read_bytes() for path in indexed.files[-3:]]
     (Path(os.environ["HOME"]) / ".gitconfig").write_text(
-        "[core]\n\tcompression = 9\n\tautocrlf = true\n[pack]\n\tdepth = 5\n"
+        "[core]\n\tcompression = 9\n\tautocrlf = true\n[pack]\n\tdepth = 5\n\tindexVersion = 1\n"
         "[user]\n\tname = Someone\n[i18n]\n\tcommitEncoding = latin-1\n"
     )
     for turn, zone in enumerate(["Asia/Tokyo", "America/St_Johns"]):
@@ -151,7 +151,9 @@ def test_a_pair_that_is_not_of_its_record(indexed: StorePath) -> None:
     dataset(indexed, URL)
     for path in (indexed.refs, indexed.repo_export):
         content = path.read_bytes()
-        for broken in (b"", content[:-20]):
+        flipped = bytearray(content)
+        flipped[len(content) // 2] ^= 1
+        for broken in (b"", content[:-20], bytes(flipped)):
             path.write_bytes(broken)
             with pytest.raises(OtherDeposit, match="not of its record"):
                 dataset(indexed, URL)
@@ -171,6 +173,14 @@ def test_metadata_of_another_tarball_is_noticed(
     index(other)
     for path in other.files[:4]:
         (indexed.study / path.name).write_bytes(path.read_bytes())
+    with pytest.raises(OtherDeposit, match="a tarball that is not of its record"):
+        dataset(indexed, URL)
+
+
+def test_a_tarball_of_another_size_is_noticed(indexed: StorePath) -> None:
+    dataset(indexed, URL)
+    with indexed.tarball.open("r+b") as file:
+        file.truncate(3000)
     with pytest.raises(OtherDeposit, match="a tarball that is not of its record"):
         dataset(indexed, URL)
 
@@ -248,7 +258,9 @@ def test_metadata_values_are_escaped_as_git_annex_does() -> None:
 
 def test_versions_that_cannot_be_read(store: StorePath) -> None:
     store.study.mkdir(parents=True)
-    for text in ("", "{}x", "{}", "[]", "[" * 5000, "[1]", '[{"n": 1}]'):
+    good = {"n": 1, "timestamp": 1, "store_url": "u", "deposit_url": "u", "commits": {}}
+    good["tarball"] = {"size": 1, "md5": "x"}
+    for text in (json.dumps([good]), "", "{}x", "{}", "[]", "[" * 5000, "[1]", '[{"n": 1}]'):
         store.versions_json.write_text(text)
         with pytest.raises(BadVersions):
             read_versions(store)

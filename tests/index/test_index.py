@@ -11,12 +11,12 @@ import pytest
 
 from icf_tools.archive.build import build
 from icf_tools.errors import Damaged
-from icf_tools.index.deposit import OtherMetadata, OtherTarball, index
+from icf_tools.index.deposit import OtherMetadata, OtherSize, OtherTarball, index
 from icf_tools.index.members import DamagedTarball
 from icf_tools.index.records import BadMetadata, NoMetadata, read_images, read_tarball
 from icf_tools.index.scan import NoTarball
 from icf_tools.model.dicom import FIRST_TOOLS, RECORDED
-from icf_tools.model.visit import StorePath
+from icf_tools.model.visit import StorePath, Visit
 from tests import dicoms
 from tests.conftest import peak_memory
 
@@ -160,6 +160,37 @@ def test_a_tarball_other_than_its_md5sum(store: StorePath, incoming: Path) -> No
     assert not store.tarball_json.exists()
 
 
+def test_a_tarball_of_another_size(store: StorePath, incoming: Path) -> None:
+    build(incoming, store)
+    index(store)
+    store.md5sum.unlink()
+    with store.tarball.open("ab") as file:
+        file.write(bytes(10240))
+    with pytest.raises(OtherSize):
+        index(store)
+
+
+def test_metadata_of_another_visit(store: StorePath, incoming: Path) -> None:
+    build(incoming, store)
+    index(store)
+    other = StorePath(store.root, Visit("study", "other"))
+    for path in (store.dicoms_json, store.tarball_json):
+        (store.study / path.name.replace("visit", "other", 1)).write_bytes(path.read_bytes())
+    with pytest.raises(BadMetadata, match=r"it is of study/visit_dicom\.tar"):
+        read_tarball(other)
+
+
+def test_series_are_sorted_and_the_newest_member_counts(store: StorePath, tmp_path: Path) -> None:
+    for number, day in ((3, "20240103"), (1, "20240109"), (2, "20240105")):
+        path = tmp_path / "in" / f"{9 - number}.dcm"
+        dicoms.write(path, dicoms.image(number, StudyDate=day, StudyTime="000000"))
+    build(tmp_path / "in", store)
+    index(store)
+    facts = read_tarball(store)
+    assert list(facts.series) == [f"{dicoms.ROOT}.{number}" for number in (1, 2, 3)]
+    assert facts.timestamp == 1704758400
+
+
 def test_metadata_that_says_something_else_is_not_replaced(
     store: StorePath, incoming: Path
 ) -> None:
@@ -217,9 +248,12 @@ def test_metadata_of_the_first_tools(store: StorePath) -> None:
     store.study.mkdir(parents=True)
     digest = "0123456789abcdef" * 2
     store.tarball_json.write_text(
-        json.dumps({"size": 5, "md5": digest, "dspath": "icf/v.tar", "storepath": "s/v.tar"})
+        json.dumps(
+            {"size": 5, "md5": digest, "dspath": "icf/v.tar", "storepath": "study/visit_dicom.tar"}
+        )
     )
     old = {"path": "s_v/a b.dcm", "md5": digest, "size": 3, "SeriesNumber": 4, "Modality": ""}
+    old["ProtocolName"] = None  # what pydicom makes of an empty number
     store.dicoms_json.write_text(json.dumps([old]))
     facts = read_tarball(store)
     assert (facts.timestamp, facts.files, facts.series) == (0, (), {})
@@ -263,6 +297,7 @@ BAD_IMAGES = [
     '[{"path": "a//b", "md5": "00000000000000000000000000000000", "size": 1}]',
     '[{"path": "a\\u0000", "md5": "00000000000000000000000000000000", "size": 1}]',
     '[{"path": "a\\ud800", "md5": "00000000000000000000000000000000", "size": 1}]',
+    '[{"path": "a", "md5": "00000000000000000000000000000000", "size": 1, "x": ["\\ud800"]}]',
     '[{"path": "/a", "md5": "00000000000000000000000000000000", "size": 1}]',
     '[{"path": "a", "md5": "no", "size": 1}]',
     '[{"path": "a", "md5": "00000000000000000000000000000000", "size": true}]',

@@ -54,3 +54,12 @@ def test_one_bad_visit_does_not_hide_the_others(store: StorePath, incoming: Path
         bad.versions_json.write_bytes(content)
     StorePath(store.root, Visit("study", "three")).versions_json.mkdir()
     assert [status.versions for status in statuses(store.root)] == [0, 0, 0, 1]
+
+
+def test_a_tarball_of_another_size_is_damaged(store: StorePath, incoming: Path) -> None:
+    add(incoming, store, store_url="file:///x", tags=RECORDED)
+    (before,) = statuses(store.root)
+    with store.tarball.open("r+b") as file:
+        file.truncate(3000)
+    (after,) = statuses(store.root)
+    assert (before.damaged, after.damaged) == (False, True)
