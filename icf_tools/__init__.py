@@ -2,8 +2,9 @@
 
 The flow, and the package in its order:
 
-errors, model     refusals; visits, keys, the list of recorded DICOM elements
+errors, model     refusals; visits, keys, names, the list of recorded DICOM elements
 store             whole-or-nothing files, locks, what a visit has
+dicom             the header of a DICOM file, read fast
 archive           a folder of DICOM -> <visit>_dicom.tar
 index             the tarball -> records in two JSON files
 settings          site.yaml and study.yaml

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from icf_tools.archive.build import Built, pack
-from icf_tools.archive.collect import Progress, collect
+from icf_tools.archive.collect import collect
 from icf_tools.dataset.write import Deposited, Urls, dataset
 from icf_tools.index.deposit import Indexed, index
 from icf_tools.model.dicom import Tag
+from icf_tools.model.progress import Progress
 from icf_tools.model.visit import StorePath
 from icf_tools.store.files import locked
 

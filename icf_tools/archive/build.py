@@ -13,17 +13,15 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from icf_tools.archive.collect import CannotRead, Collection, Progress, Source, collect
-from icf_tools.archive.names import readable
+from icf_tools.archive.collect import CannotRead, Collection, Source, collect
 from icf_tools.errors import Conflict, Damaged
 from icf_tools.model.dicom import RECORDED, Tag
+from icf_tools.model.names import ORIGINAL, readable
+from icf_tools.model.progress import Progress
 from icf_tools.model.visit import StorePath
 from icf_tools.store.deposit import recorded_md5
 from icf_tools.store.files import PIECE, locked, md5_of, new_file
 from icf_tools.store.lane import Lane
-
-ORIGINAL = "icf original_path: "
-"""Begins the pax comment that keeps a replaced name; every tar reader ignores it."""
 
 
 class OtherInput(Conflict):

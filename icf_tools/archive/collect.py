@@ -6,21 +6,19 @@ in: a folder    out: one Source per file, in the order of the tarball; or a refu
 import os
 import re
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from icf_tools.archive.header import Header, MoreNeeded, Unreadable, Wanted, read_header
 from icf_tools.archive.identity import Identity
-from icf_tools.archive.names import readable, safe_names
 from icf_tools.archive.privacy import Leaks
+from icf_tools.dicom.header import Header, MoreNeeded, Unreadable, Wanted, read_header
 from icf_tools.errors import AccessDenied, NotFound, Refused
 from icf_tools.model.dicom import Tag
-from icf_tools.model.visit import StorePath
-
-Progress = Callable[[str, int, int], None]
-"""Called with what is done, how much of it, and how much there is."""
+from icf_tools.model.names import readable, safe_names
+from icf_tools.model.progress import Progress
+from icf_tools.model.visit import LATEST, StorePath
 
 _FIRST_WINDOW = 16 << 10  # bytes; holds the groups up to 0018 of nearly every file
 _LARGEST_WINDOW = 64 << 20
@@ -161,7 +159,7 @@ def member_mtime(header: Header) -> int | None:
     """Seconds since 1970 of an image's date, with the scanner's clock read as UTC.
 
     The first valid of StudyDate, SeriesDate, AcquisitionDate and ContentDate with
-    its time; at least 0, which is the earliest that every tar reader takes.
+    its time; at least 0 and at most LATEST, so that every tar reader takes it.
     """
     for date_number, time_number in _DATES:
         date = re.fullmatch(r"([0-9]{4})\.?([0-9]{2})\.?([0-9]{2})", header.text(date_number))
@@ -175,7 +173,7 @@ def member_mtime(header: Header) -> int | None:
             moment = datetime(year, month, day, hour, minute, second, tzinfo=UTC)
         except ValueError:
             continue
-        return max(0, int(moment.timestamp()))
+        return min(max(0, int(moment.timestamp())), LATEST)
     return None
 
 

@@ -3,6 +3,7 @@
 import signal
 import sys
 from collections.abc import Callable
+from io import TextIOWrapper
 from typing import Annotated, NoReturn
 
 import typer
@@ -45,8 +46,9 @@ def run(program: Callable[[], object], name: str) -> NoReturn:
     """Run a program; a refusal becomes one sentence and an exit code."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda number, _: _fail(name, "stopped", 128 + number))
-    for stream in filter(None, (sys.stdout, sys.stderr)):  # None where it was closed
-        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # it is None where the caller closed it
+            stream.reconfigure(errors="backslashreplace")
     try:
         program()
     except IcfError as err:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from icf_tools.archive.collect import Progress
+from icf_tools.model.progress import Progress
 
 if TYPE_CHECKING:
     from icf_tools.archive.build import Built

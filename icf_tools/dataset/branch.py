@@ -12,12 +12,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from uuid import UUID, uuid5
 
-from icf_tools.archive.names import checkout_name
 from icf_tools.errors import Conflict
 from icf_tools.index.records import TarballFacts
 from icf_tools.index.scan import Record
 from icf_tools.model.dicom import ANNEX_METADATA, Scalar, Value
 from icf_tools.model.key import AnnexKey, branch_directory, key_file, symlink_target
+from icf_tools.model.names import checkout_name
 from icf_tools.model.visit import Visit
 
 _NAMESPACE = UUID("6f0b4ac4-9d0e-5d4b-8f55-3a0a3c5b6f11")  # of all dataset ids; never changes

@@ -7,11 +7,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from icf_tools.archive.collect import Progress
 from icf_tools.errors import Conflict
 from icf_tools.index.records import dicoms_json, read_images, read_tarball, tarball_json
 from icf_tools.index.scan import NoTarball, Problem, scan
 from icf_tools.model.dicom import RECORDED, Tag
+from icf_tools.model.progress import Progress
 from icf_tools.model.visit import StorePath
 from icf_tools.store.deposit import recorded_md5
 from icf_tools.store.files import locked, new_file

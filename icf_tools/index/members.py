@@ -14,11 +14,9 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import BinaryIO
 
-from icf_tools.archive.build import ORIGINAL
 from icf_tools.errors import Damaged
-
-LATEST = 0o77777777777
-"""The latest time that ustar holds and git takes, in seconds since 1970."""
+from icf_tools.model.names import ORIGINAL
+from icf_tools.model.visit import LATEST
 
 _BLOCK = 512
 _PIECE = 4 << 20  # bytes; the most that is held of a member at once

@@ -15,10 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from icf_tools.errors import Damaged, NotFound
-from icf_tools.index.members import LATEST
 from icf_tools.index.scan import Problem, Record, Scan
 from icf_tools.model.dicom import FIRST_TOOLS, SERIES, Value
-from icf_tools.model.visit import StorePath
+from icf_tools.model.visit import LATEST, StorePath
 
 FORMAT = 1
 """Version of what is added to the keys of the first tools."""

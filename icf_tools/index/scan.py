@@ -12,12 +12,12 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from icf_tools.archive.collect import Progress
-from icf_tools.archive.header import Header, MoreNeeded, Unreadable, Wanted, read_header
-from icf_tools.archive.names import can_be_checked_out, can_be_fetched
+from icf_tools.dicom.header import Header, MoreNeeded, Unreadable, Wanted, read_header
 from icf_tools.errors import NotFound
 from icf_tools.index.members import Member, MemberReader
 from icf_tools.model.dicom import Tag, Value
+from icf_tools.model.names import can_be_checked_out, can_be_fetched
+from icf_tools.model.progress import Progress
 from icf_tools.store.lane import Lane
 
 _BATCH = 4 << 20  # bytes handed over at once

@@ -15,6 +15,10 @@ from icf_tools.errors import UsageError
 _NAME = r"[A-Za-z0-9][A-Za-z0-9._+=@,-]{0,99}"
 
 
+LATEST = 0o77777777777
+"""The latest time that is kept, in seconds since 1970: what ustar holds, and git takes."""
+
+
 class BadIdentifier(UsageError):
     message = (
         "the {} identifier {!r} is not a safe file name; use 1 to 100 of the characters "

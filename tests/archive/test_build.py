@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from icf_tools.archive import collect as module
-from icf_tools.archive.build import ORIGINAL, DamagedInStore, InputChanged, OtherInput, build
+from icf_tools.archive.build import DamagedInStore, InputChanged, OtherInput, build
 from icf_tools.archive.collect import (
     EmptyInput,
     HoldsStore,
@@ -27,6 +27,7 @@ from icf_tools.archive.collect import (
 from icf_tools.archive.privacy import HoldsIdentity
 from icf_tools.errors import IcfError
 from icf_tools.model.dicom import RECORDED
+from icf_tools.model.names import ORIGINAL
 from icf_tools.model.visit import StorePath, Visit
 from icf_tools.pipeline import add
 from icf_tools.store.deposit import BadRecord
@@ -117,6 +118,12 @@ def test_times_come_from_the_images(store: StorePath, tmp_path: Path) -> None:
         "text": "20240229101112",
     }
     assert store.tarball.stat().st_mtime == members(store)["study_visit/study"].mtime
+
+
+def test_the_latest_time_is_what_ustar_holds(store: StorePath, tmp_path: Path) -> None:
+    dicoms.write(tmp_path / "in" / "image", dicoms.image(StudyDate="99991231"))
+    build(tmp_path / "in", store)
+    assert [member.mtime for member in members(store).values()] == [0o77777777777]
 
 
 def test_without_any_date_it_is_1970(store: StorePath, tmp_path: Path) -> None:

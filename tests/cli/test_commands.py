@@ -311,6 +311,16 @@ def test_help_is_quick_and_loads_nothing_heavy(icf: Run) -> None:
     assert done.stderr == "[]\n"
 
 
+def test_closed_or_narrow_output_is_no_error(icf: Run, store: StorePath, incoming: Path) -> None:
+    command = f"{BIN / 'icf'} add study visit {incoming} -o 'st\u00f8 \u5c71' --store-url {URL}"
+    done = subprocess.run(
+        ["sh", "-c", f"{command} && {BIN / 'icf'} status -o 'st\u00f8 \u5c71' >&-"],
+        cwd=incoming.parent, capture_output=True, encoding="latin-1",
+        env=os.environ | {"PYTHONIOENCODING": "latin-1"},
+    )  # fmt: skip
+    assert (done.returncode, "Traceback" in done.stderr) == (0, False)
+
+
 def test_version(icf: Run) -> None:
     from icf_tools import __version__
 

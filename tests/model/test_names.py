@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from icf_tools.archive.names import (
+from icf_tools.model.names import (
     can_be_checked_out,
     can_be_fetched,
     checkout_name,

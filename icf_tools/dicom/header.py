@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from icf_tools.archive.values import BINARY, decode, is_text, value_of
+from icf_tools.dicom.values import BINARY, decode, is_text, value_of
 from icf_tools.model.dicom import Tag, Value
 
 if TYPE_CHECKING:

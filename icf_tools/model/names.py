@@ -8,6 +8,9 @@ import re
 import unicodedata
 from collections.abc import Iterable
 
+ORIGINAL = "icf original_path: "
+"""Begins the pax comment that keeps a replaced name; every tar reader ignores it."""
+
 _LONGEST = 255  # bytes of a component in nearly every file system
 
 # The archivist special remote cuts a URL at '#' and '&'; control characters and

@@ -23,8 +23,8 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
-from icf_tools.archive import header as module
-from icf_tools.archive.header import Header, MoreNeeded, Unreadable, Wanted, read_header
+from icf_tools.dicom import header as module
+from icf_tools.dicom.header import Header, MoreNeeded, Unreadable, Wanted, read_header
 from icf_tools.model.dicom import RECORDED
 from tests import dicoms
 
