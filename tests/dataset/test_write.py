@@ -296,3 +296,20 @@ def test_duplicate_content_is_one_key(store: StorePath, tmp_path: Path) -> None:
     logs = git(bare, "ls-tree", "-r", "--name-only", "git-annex").split()
     (web,) = [name for name in logs if name.endswith(".log.web") and "dcm" in name]
     assert len(git(bare, "show", f"git-annex:{web}").splitlines()) == 2
+
+
+def test_the_icf_remote_has_only_what_has_an_offset(store: StorePath, tmp_path: Path) -> None:
+    """As where one of two equal members was indexed by the first tools."""
+    folder = tmp_path / "in"
+    for name in ("a.dcm", "b.dcm"):
+        dicoms.write(folder / name, dicoms.image())
+    build(folder, store)
+    index(store)
+    images = json.loads(store.dicoms_json.read_bytes())
+    del images[1]["offset"]
+    store.dicoms_json.write_text(json.dumps(images))
+    dataset(store, URL)
+    bare = repository(store, tmp_path / "bare")
+    remotes = git(bare, "show", "git-annex:remote.log").splitlines()
+    (icf,) = [line.split()[0] for line in remotes if "name=icf" in line]
+    assert icf not in git(bare, "grep", "-h", "-e", "s 1 ", "git-annex", "--", "*.dcm.log")

@@ -150,10 +150,11 @@ def test_an_enhanced_image_has_its_shared_values(syntax: UID, frames: int | None
     echo.EffectiveEchoTime = 4.5
     timing.RepetitionTime = "2000"
     pixels.PixelSpacing = [2, 2]
+    pixels.SliceThickness = 9
     shared.MREchoSequence = [echo]
     shared.MRTimingAndRelatedParametersSequence = [timing]
     shared.PixelMeasuresSequence = [pixels]
-    elements: dict[str, Any] = {"NumberOfFrames": frames}
+    elements: dict[str, Any] = {"NumberOfFrames": frames, "SliceThickness": 3}
     image = dicoms.image(EchoTime=None, SharedFunctionalGroupsSequence=[shared], **elements)
     header = read_header(encoded(image, syntax), WANTED, whole=True)
     assert header is not None
@@ -161,6 +162,7 @@ def test_an_enhanced_image_has_its_shared_values(syntax: UID, frames: int | None
     assert values["RepetitionTime"] == 2000.0
     assert values["PixelSpacing"] == [2.0, 2.0]
     assert values["EchoTime"] == 4.5
+    assert values["SliceThickness"] == 3.0  # what stands at the top counts
 
 
 @pytest.mark.parametrize(

@@ -73,6 +73,17 @@ def test_large_members_come_in_pieces(tmp_path: Path) -> None:
     assert b"".join(pieces["small"]) == b"x"
 
 
+def test_a_global_pax_header_gives_way_to_the_members_own(tmp_path: Path) -> None:
+    path = tmp_path / "x.tar"
+    headers = {"mtime": "1", "comment": "of all"}
+    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT, pax_headers=headers) as tar:
+        for name, own in (("one", {}), ("two", {"mtime": "2"})):
+            info = tarfile.TarInfo(name)
+            info.pax_headers = own
+            tar.addfile(info)
+    assert [(member.path, member.mtime) for member, _ in read(path)] == [("one", 1), ("two", 2)]
+
+
 def test_names_are_normalised(tmp_path: Path) -> None:
     path = tarball(tmp_path / "x.tar", ("./a//b", b"x"))
     (member, _), *_ = read(path)

@@ -23,6 +23,22 @@ def test_a_file_appears_when_it_is_complete(tmp_path: Path) -> None:
     assert md5_of(path) == "9a0364b9e99bb480dd25e1f0284c8555"
 
 
+def test_file_and_folder_are_on_disk_before_it_is_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushed = []
+    fsync = os.fsync
+
+    def note(handle: int) -> None:
+        flushed.append(Path(os.readlink(f"/proc/self/fd/{handle}")).name)
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", note)
+    with new_file(tmp_path / "x") as out:
+        out.write(b"content")
+    assert flushed == [".x.part", tmp_path.name]
+
+
 def test_an_error_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError), new_file(tmp_path / "x") as out:
         out.write(b"half")
