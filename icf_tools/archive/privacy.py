@@ -29,7 +29,7 @@ class Leaks:
         self._identifiers = identifiers
         self._identities: set[Identity] = set()
         self._others: list[str] = []
-        self._count = 0
+        self._holding: set[str] = set()
         self._first: tuple[tuple[str, ...], str, str] | None = None
 
     def look_at_image(
@@ -40,16 +40,16 @@ class Leaks:
         self._identities.add(identity)
         for text in self._identifiers:
             if fields := _held(identity, text):
-                self._note(fields, "the study or visit identifier", "choose another one")
+                self._note(path, fields, "the study or visit identifier", "choose another one")
                 return
         if fields := identity.held_by(path):
-            self._note(fields, f"the path {_masked(path, identity)}")
+            self._note(path, fields, f"the path {_masked(path, identity)}")
             return
         for keyword, value in descriptions.items():
             texts = value if isinstance(value, list) else [value]
             if fields := _held(identity, " ".join(map(str, texts))):
                 remedy = f"write {keyword} under deny in study.yaml"
-                self._note(fields, f"the {keyword} of {path}", remedy)
+                self._note(path, fields, f"the {keyword} of {path}", remedy)
                 return
 
     def look_at_other(self, path: str) -> None:
@@ -61,16 +61,21 @@ class Leaks:
         for path in self._others:
             for identity in self._identities:
                 if fields := identity.held_by(path):
-                    self._note(fields, f"the path {_masked(path, identity)}")
+                    self._note(path, fields, f"the path {_masked(path, identity)}")
                     break
         if self._first is not None:
             fields, *where_and_remedy = self._first
-            raise HoldsIdentity(self._count, total, " and ".join(fields), *where_and_remedy)
+            said = " and ".join(fields)
+            raise HoldsIdentity(len(self._holding), total, said, *where_and_remedy)
 
     def _note(
-        self, fields: tuple[str, ...], where: str, remedy: str = "rename the file or folder"
+        self,
+        path: str,
+        fields: tuple[str, ...],
+        where: str,
+        remedy: str = "rename the file or folder",
     ) -> None:
-        self._count += 1
+        self._holding.add(path)
         self._first = self._first or (fields, where, remedy)
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from icf_tools.errors import Conflict
 from icf_tools.index.records import dicoms_json, read_images, read_tarball, tarball_json
-from icf_tools.index.scan import NoTarball, Problem, scan
-from icf_tools.model.dicom import RECORDED, Tag
+from icf_tools.index.scan import NoTarball, Problem, Record, scan
+from icf_tools.model.dicom import RECORDED, SERIES, Tag
 from icf_tools.model.progress import Progress
 from icf_tools.model.visit import StorePath
 from icf_tools.store.deposit import recorded_md5
@@ -19,7 +19,7 @@ from icf_tools.store.files import locked, new_file
 
 class OtherTarball(Conflict):
     message = (
-        "{} describes a tarball with MD5 {}, the one in the store has {}; "
+        "visit {} has {} with MD5 {}, on record is {}; "
         "find out which is right, then remove the other"
     )
 
@@ -65,33 +65,34 @@ def index(
         found = scan(store.tarball, tags, progress)
         known = recorded_md5(store)
         if known not in (None, found.md5):
-            raise OtherTarball(store.md5sum, known, found.md5)
+            raise OtherTarball(store.visit, "a tarball", found.md5, known)
         _complete(store.dicoms_json, dicoms_json(found))
         _complete(store.tarball_json, [tarball_json(found, store)])
     images = [record for record in found.records if record.tags is not None]
-    return Indexed(
-        md5=found.md5,
-        images=len(images),
-        files=len(found.records) - len(images),
-        series=len({str(record.tags.get("SeriesInstanceUID")) for record in images if record.tags}),
-        made=True,
-        problems=tuple(found.problems),
-    )
+    files = len(found.records) - len(images)
+    return _indexed(found.md5, images, files, tuple(found.problems), made=True)
 
 
 def _there(store: StorePath) -> Indexed:
     facts = read_tarball(store)
     known = recorded_md5(store)
     if known not in (None, facts.md5):
-        raise OtherTarball(store.tarball_json, facts.md5, known)
+        raise OtherTarball(store.visit, "metadata of a tarball", facts.md5, known)
     if store.tarball.exists() and store.tarball.stat().st_size != facts.size:
         raise OtherSize(store.tarball_json, facts.size, store.tarball.stat().st_size)
-    images = 0
+    images = read_images(store, facts)
+    return _indexed(facts.md5, images, len(facts.files), facts.problems, made=False)
+
+
+def _indexed(
+    md5: str, images: Iterable[Record], files: int, problems: tuple[Problem, ...], *, made: bool
+) -> Indexed:
+    count = 0
     series = set()
-    for image in read_images(store, facts):
-        images += 1
-        series.add(str((image.tags or {}).get("SeriesInstanceUID")))
-    return Indexed(facts.md5, images, len(facts.files), len(series), False, facts.problems)
+    for image in images:
+        count += 1
+        series.add((image.tags or {}).get(SERIES))
+    return Indexed(md5, count, files, len(series - {None}), made, problems)
 
 
 def _complete(path: Path, content: Iterable[bytes]) -> None:

@@ -155,7 +155,7 @@ def test_damage_leaves_nothing(store: StorePath, incoming: Path) -> None:
 def test_a_tarball_other_than_its_md5sum(store: StorePath, incoming: Path) -> None:
     build(incoming, store)
     store.md5sum.write_text(f"{'0' * 32}  visit_dicom.tar\n")
-    with pytest.raises(OtherTarball):
+    with pytest.raises(OtherTarball, match=f"a tarball with MD5 .*, on record is {'0' * 32}"):
         index(store)
     assert not store.tarball_json.exists()
 
@@ -168,6 +168,14 @@ def test_a_tarball_of_another_size(store: StorePath, incoming: Path) -> None:
         file.write(bytes(10240))
     with pytest.raises(OtherSize):
         index(store)
+
+
+def test_images_without_a_series_are_none(store: StorePath, incoming: Path) -> None:
+    dicoms.write(incoming / "none.dcm", dicoms.image(3, 1, SeriesInstanceUID=None))
+    build(incoming, store)
+    for made in (True, False):
+        indexed = index(store)
+        assert (indexed.images, indexed.series, indexed.made) == (7, 2, made)
 
 
 def test_metadata_of_another_visit(store: StorePath, incoming: Path) -> None:
