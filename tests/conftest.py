@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 import pytest
 
@@ -35,8 +35,8 @@ def isolated(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monke
 
 def _isolate(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
     for name in list(os.environ):
-        if name.startswith(("GIT_", "DATALAD_", "XDG_")) or (
-            name.startswith("ICF_") and name not in ("ICF_REQUIRE", "ICF_TEST_DATA")
+        if name.startswith(("GIT_", "DATALAD_", "XDG_", "APPTAINER", "SINGULARITY")) or (
+            name.startswith("ICF_") and not name.startswith(("ICF_REQUIRE", "ICF_TEST_"))
         ):
             monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(home))
@@ -66,7 +66,7 @@ def require() -> Callable[[str], str]:
     return find
 
 
-def missing(what: str) -> None:
+def missing(what: str) -> NoReturn:
     """Skip for want of something outside, or fail where it is required."""
     if what in os.environ.get("ICF_REQUIRE", "").replace(",", " ").split():
         pytest.fail(f"{what} is listed in ICF_REQUIRE and cannot be found")

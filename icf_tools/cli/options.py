@@ -5,10 +5,13 @@ from typing import Annotated
 
 import typer
 
+from icf_tools.cli.container import bound
+
 StudyArgument = Annotated[str, typer.Argument(metavar="STUDY", help="The study's identifier.")]
 VisitArgument = Annotated[str, typer.Argument(metavar="VISIT", help="The visit's identifier.")]
 InputArgument = Annotated[
-    Path, typer.Argument(metavar="INPUT_DIR", help="Folder with the files of one visit.")
+    Path,
+    typer.Argument(metavar="INPUT_DIR", callback=bound, help="Folder with the files of one visit."),
 ]
 StoreDir = Annotated[
     Path,
@@ -17,6 +20,7 @@ StoreDir = Annotated[
         "-o",
         metavar="DIR",
         envvar="ICF_STORE_DIR",
+        callback=bound,
         help="Root folder of the store.",
     ),
 ]
