@@ -7,7 +7,7 @@ VENV ?= .venv
 OTHERS = python3.11 python3.12 python3.13
 PYTEST = -q -n auto --dist loadscope
 
-.PHONY: demo test check docs reference bench clean
+.PHONY: demo test check docs reference bench constraints clean
 
 $(if $(PYTHON),,$(error there is no Python 3.11 or later; name one as in make demo PYTHON=/path/to/python3))
 
@@ -31,6 +31,14 @@ reference: $(VENV)/test
 
 bench: $(VENV)/test
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/python -m benchmarks
+
+# what icf.def installs, newest first: for the Python and the C library of its base
+constraints: .venv-constraints/uv
+	$(PYTHON) -c 'import tomllib; build = tomllib.load(open("pyproject.toml", "rb")); \
+		print(*build["build-system"]["requires"], sep="\n")' | \
+	.venv-constraints/bin/uv pip compile setup.cfg - --quiet --upgrade --generate-hashes \
+		--python-version 3.11 --python-platform x86_64-manylinux_2_36 --no-emit-index-url \
+		--custom-compile-command "make constraints" --output-file singularity/constraints.txt
 
 clean:
 	chmod -R u+w demo 2>/dev/null || true
@@ -58,6 +66,11 @@ test-with:
 
 .venv-oldest/test: .venv-oldest/oldest.txt
 	.venv-oldest/bin/python -m pip install -q -c $< -e '.[test]'
+	touch $@
+
+.venv-constraints/uv:
+	$(PYTHON) -m venv .venv-constraints
+	.venv-constraints/bin/python -m pip install -q uv
 	touch $@
 
 %/test: setup.cfg

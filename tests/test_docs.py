@@ -7,7 +7,7 @@ import runpy
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from html.parser import HTMLParser
 from pathlib import Path
@@ -99,40 +99,45 @@ def test_commands_of_the_page_run_one_after_the_other(
     name: str, tmp_path: Path, isolated: Path, require: Callable[[str], str]
 ) -> None:
     script = "\n".join(blocks(name, "bash"))
-    with _world(tmp_path, script, require, tarball_only=name == "admin.md") as names:
-        for documented, here in names.items():
-            script = script.replace(documented, here)
-        assert "example.org" not in script
-        assert "/data/" not in script
-        (isolated / "my-study.password").write_text(PASSWORD)
+    work = tmp_path / "work"
+    work.mkdir()
+    (isolated / "my-study.password").write_text(PASSWORD)
+    with world(tmp_path, script, require, tarball_only=name == "admin.md") as names:
         url = names.get("https://data.example.org", "")
-        work = tmp_path / "work"
-        work.mkdir()
-        ran = subprocess.run(
-            ["bash", "-eu", "-o", "pipefail", "-x", "-c", script],
-            cwd=work,
-            env={**os.environ, **(_credential(url) if name != "credentials.md" else {})},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-            timeout=300,
-            start_new_session=True,  # no terminal to ask for a password
-        )
+        said = run_script(script, names, work, {} if name == "credentials.md" else credential(url))
+    assert [wanted for wanted in EXECUTED[name] if wanted not in said] == [], said
+
+
+def run_script(script: str, names: Mapping[str, str], work: Path, env: Mapping[str, str]) -> str:
+    """What the commands of a page print; what the page calls by `names` is elsewhere here."""
+    for documented, here in names.items():
+        script = script.replace(documented, here)
+    assert "data.example.org" not in script
+    assert "/data/" not in script
+    ran = subprocess.run(
+        ["bash", "-eu", "-o", "pipefail", "-x", "-c", script],
+        cwd=work,
+        env={**os.environ, **env},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+        timeout=300,
+        start_new_session=True,  # no terminal to ask for a password
+    )
     assert ran.returncode == 0, ran.stdout
-    assert [said for said in EXECUTED[name] if said not in ran.stdout] == [], ran.stdout
+    return ran.stdout
 
 
 @contextmanager
-def _world(
+def world(
     folder: Path, script: str, require: Callable[[str], str], *, tarball_only: bool
 ) -> Iterator[dict[str, str]]:
     """What the page takes for granted; what stands here for the names that it uses."""
-    names = {}
+    names = {"/data/incoming": str(folder / "incoming")}
     for visit in ("P000123", "P000124"):
-        incoming = dicoms.visit(folder / "incoming" / visit)
-        names[f"/data/incoming/{visit}"] = str(incoming)
+        dicoms.visit(folder / "incoming" / visit)
     if "https://data.example.org" not in script:
         yield names
         return
@@ -150,7 +155,7 @@ def _world(
         yield names
 
 
-def _credential(url: str) -> dict[str, str]:
+def credential(url: str) -> dict[str, str]:
     fields = {
         "TYPE": "user_password",
         "REALM": f"{url}/{VISIT.study}",
