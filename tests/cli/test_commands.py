@@ -18,6 +18,7 @@ from icf_tools.model.visit import StorePath
 from tests import dicoms
 from tests.conftest import BIN, Run, missing
 
+TOP = Path(__file__).parents[2]
 URL = "https://data.example.org/store"
 
 
@@ -95,11 +96,17 @@ def test_the_first_tools_programs(icf: Run, store: StorePath, incoming: Path) ->
     "name", ["make_studyvisit_archive", "deposit_visit_metadata", "deposit_visit_dataset"]
 )
 def test_the_programs_run_from_a_checkout(name: str, tmp_path: Path) -> None:
-    program = Path(__file__).parents[2] / "bin" / name
+    checkout = tmp_path / "a checkout"
+    for folder in ("bin", "icf_tools"):
+        shutil.copytree(TOP / folder, checkout / folder)
+    with (checkout / "icf_tools" / "__init__.py").open("a") as file:
+        file.write("print(__file__)\n")  # what is installed is another
+    program = checkout / "bin" / name
     done = subprocess.run(
         [sys.executable, program, "--help"], cwd=tmp_path, capture_output=True, text=True
     )
     assert done.returncode == 0
+    assert done.stdout.startswith(f"{checkout}/icf_tools/__init__.py\n")
     assert f"Usage: {name}" in done.stdout
     assert os.access(program, os.X_OK)
 
