@@ -44,8 +44,7 @@ def _icf(
 
 def run(program: Callable[[], object], name: str) -> NoReturn:
     """Run a program; a refusal becomes one sentence and an exit code."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda number, _: _fail(name, "stopped", 128 + number))
+    _stop_on_signals(name)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # it is None where the caller closed it
             stream.reconfigure(errors="backslashreplace")
@@ -62,6 +61,21 @@ def run(program: Callable[[], object], name: str) -> NoReturn:
             1,
         )
     sys.exit(0)
+
+
+def _stop_on_signals(name: str) -> None:
+    """Clean up when stopped, once: a container's runtime passes on what a group gets, too."""
+    stops = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup has it
+        stops.append(signal.SIGHUP)
+
+    def stop(number: int, _: object) -> NoReturn:
+        for each in stops:
+            signal.signal(each, signal.SIG_IGN)
+        _fail(name, "stopped", 128 + number)
+
+    for each in stops:
+        signal.signal(each, stop)
 
 
 def _fail(name: str, message: object, code: int) -> NoReturn:

@@ -2,11 +2,13 @@
 
 import os
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tests import dicoms
 from tests.singularity.conftest import TOP
 from tests.test_docs import PASSWORD, blocks, credential, run_script, world
 
@@ -74,3 +76,54 @@ def test_commands_of_the_page_run(
         said = run_script(script, here, work, credential(names["https://data.example.org"]))
     assert [wanted for wanted in EXECUTED[name] if wanted not in said] == [], said
     assert PASSWORD not in said
+
+
+@pytest.fixture
+def site(apptainer: str, built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """icf-utils is installed; three visits came in, and one is still being copied."""
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    (programs / "icf-utils").symlink_to(TOP / "singularity" / "icf-utils")
+    for visit in ("P1", "P2", ".P3", "P 4"):
+        dicoms.visit(tmp_path / "incoming" / "my-study" / visit)
+    series = tmp_path / "incoming" / "my-study" / "P2" / "series_1"
+    series.rename(series.with_name("of Mustermann"))
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / "site.yaml").write_text("store_url: https://data.example.org/store\n")
+    conf = tmp_path / "icf-utils.conf"
+    conf.write_text(f"ICF_IMAGE={built}\nICF_BIND={tmp_path}/store,{tmp_path}/incoming\n")
+    monkeypatch.setenv("ICF_CONF", str(conf))
+    path = f"{programs}{os.pathsep}{Path(apptainer).parent}"
+    monkeypatch.setenv("PATH", f"{path}{os.pathsep}/usr/bin{os.pathsep}/bin")
+    return tmp_path
+
+
+def run_as_script(number: int, site: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """One of the README's scripts, with the folders of the site."""
+    text = blocks("../singularity/README.md", "sh")[number].replace("/data/", f"{site}/")
+    (site / "script").write_text(text)
+    (site / "script").chmod(0o755)
+    return subprocess.run(
+        [site / "script", *arguments], cwd="/", capture_output=True, text=True, check=False
+    )
+
+
+def test_what_cron_runs(site: Path) -> None:
+    done = run_as_script(0, site, "my-study")
+    assert done.returncode == 10
+    assert done.stderr == ""
+    first, second = done.stdout.splitlines()  # P1 went well, and .P3 is not looked at
+    assert first.startswith("my-study P 4, exit code 2: icf: the visit identifier 'P 4' is not ")
+    assert second.startswith("my-study P2, exit code 6: icf: 3 of 6 files hold the PatientName ")
+    made = {path.name for path in (site / "store" / "my-study").glob("*--refs")}
+    assert made == {"P1_XDLRA--refs"}
+    assert run_as_script(0, site, "my-study").stdout == done.stdout
+    assert run_as_script(0, site, "no-study").returncode == 3
+
+
+def test_what_slurm_runs(site: Path) -> None:
+    done = run_as_script(1, site, "P1")
+    assert done.returncode == 0, done.stderr
+    assert "dataset made" in done.stdout
+    assert run_as_script(1, site, "P2").returncode == 6
+    assert run_as_script(1, site, "P9").returncode == 3
