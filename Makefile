@@ -35,10 +35,11 @@ bench: $(VENV)/test
 # what icf.def installs, newest first: for the Python and the C library of its base
 constraints: .venv-constraints/uv
 	$(PYTHON) -c 'import tomllib; build = tomllib.load(open("pyproject.toml", "rb")); \
-		print(*build["build-system"]["requires"], sep="\n")' | \
-	.venv-constraints/bin/uv pip compile setup.cfg - --quiet --upgrade --generate-hashes \
+		print(*build["build-system"]["requires"], sep="\n")' > .venv-constraints/build.in
+	.venv-constraints/bin/uv pip compile setup.cfg .venv-constraints/build.in --quiet --upgrade \
 		--python-version 3.11 --python-platform x86_64-manylinux_2_36 --no-emit-index-url \
-		--custom-compile-command "make constraints" --output-file singularity/constraints.txt
+		--generate-hashes --custom-compile-command "make constraints" \
+		--output-file singularity/constraints.txt
 
 clean:
 	chmod -R u+w demo 2>/dev/null || true

@@ -1,5 +1,6 @@
 """The command `icf`: every command by name, and errors as exit codes."""
 
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -49,7 +50,12 @@ def run(program: Callable[[], object], name: str) -> NoReturn:
         if isinstance(stream, TextIOWrapper):  # it is None where the caller closed it
             stream.reconfigure(errors="backslashreplace")
     try:
-        program()
+        try:
+            program()
+        finally:
+            _flush_output()
+    except BrokenPipeError:  # who read it has seen enough
+        sys.exit(1)
     except IcfError as err:
         _fail(name, err, err.exit_code)
     except PermissionError as err:
@@ -61,6 +67,15 @@ def run(program: Callable[[], object], name: str) -> NoReturn:
             1,
         )
     sys.exit(0)
+
+
+def _flush_output() -> None:
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError:  # at its end the interpreter would try again, and say so
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise
 
 
 def _stop_on_signals(name: str) -> None:

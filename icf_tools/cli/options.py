@@ -5,13 +5,22 @@ from typing import Annotated
 
 import typer
 
-from icf_tools.cli.container import bound
+from icf_tools.store.container import NotBound, is_bound
+
+
+def _visible(folder: Path) -> Path:
+    if not folder.exists() and not is_bound(folder):
+        raise NotBound(folder)
+    return folder
+
 
 StudyArgument = Annotated[str, typer.Argument(metavar="STUDY", help="The study's identifier.")]
 VisitArgument = Annotated[str, typer.Argument(metavar="VISIT", help="The visit's identifier.")]
 InputArgument = Annotated[
     Path,
-    typer.Argument(metavar="INPUT_DIR", callback=bound, help="Folder with the files of one visit."),
+    typer.Argument(
+        metavar="INPUT_DIR", callback=_visible, help="Folder with the files of one visit."
+    ),
 ]
 StoreDir = Annotated[
     Path,
@@ -20,7 +29,7 @@ StoreDir = Annotated[
         "-o",
         metavar="DIR",
         envvar="ICF_STORE_DIR",
-        callback=bound,
+        callback=_visible,
         help="Root folder of the store.",
     ),
 ]

@@ -11,7 +11,6 @@ import typer
 
 from icf_tools.cli import commands, report
 from icf_tools.cli.app import HELP, run
-from icf_tools.cli.container import bound
 from icf_tools.cli.options import AllowIdentifying, DepositUrl, InputArgument, StoreDir, StoreUrl
 
 Ids = Annotated[
@@ -36,8 +35,7 @@ def _make_studyvisit_archive(
     """
     if output_dir is not None:
         report.note("--output-dir is deprecated; use --store-dir")
-        store_dir = bound(output_dir)
-    commands.archive(*ids, input_dir, store_dir, allow_identifying)
+    commands.archive(*ids, input_dir, output_dir or store_dir, allow_identifying)
 
 
 def _deposit_visit_metadata(ids: Ids, store_dir: StoreDir = Path()) -> None:

@@ -10,6 +10,7 @@ from typing import BinaryIO
 
 from icf_tools.errors import AccessDenied, Conflict, IcfError, Locked
 from icf_tools.model.visit import StorePath
+from icf_tools.store.container import NotBound, is_bound
 
 PIECE = 1 << 20  # bytes; what is read at once
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -41,6 +42,8 @@ def locked(store: StorePath) -> Iterator[None]:
     """
     from filelock import FileLock, Timeout
 
+    if not is_bound(store.study):
+        raise NotBound(store.study)
     try:
         if not store.study.is_dir():
             store.study.mkdir(parents=True, exist_ok=True)

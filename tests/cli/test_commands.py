@@ -216,6 +216,20 @@ def test_two_at_once(store: StorePath, incoming: Path) -> None:
         assert len(names) == 8, turn
 
 
+def test_output_that_cannot_be_written(store: StorePath) -> None:
+    store.root.mkdir()
+    command = [str(BIN / "icf"), "status", "--store-dir", str(store.root)]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
+    assert done.stderr.startswith("icf: No space left on device")
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_leaves_nothing(store: StorePath, tmp_path: Path, number: int) -> None:
     folder = tmp_path / "big"

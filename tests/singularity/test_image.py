@@ -24,6 +24,7 @@ from tests.singularity.conftest import NOBODY, TOP, Container
 pytestmark = pytest.mark.annex
 
 
+ORDINARY = pytest.mark.parametrize("container", ["ordinary user"], indirect=True)
 World = tuple[Container, Path, Path]
 
 
@@ -77,12 +78,14 @@ def test_usage(container: Container) -> None:
     assert (nothing.returncode, nothing.stdout, nothing.stderr) == (2, "", help_text)
     asked = container.run("--help")
     assert (asked.returncode, asked.stdout, asked.stderr) == (0, help_text, "")
-    unknown = container.run("deposit")
-    assert (unknown.returncode, unknown.stdout) == (2, "")
-    assert unknown.stderr == "icf.sif: there is no command deposit; --help lists them\n"
+    for command in ("deposit", "exit", "if"):  # the shell has the latter two
+        unknown = container.run(command)
+        assert (unknown.returncode, unknown.stdout) == (2, "")
+        assert unknown.stderr == f"icf.sif: there is no command {command}; --help lists them\n"
     assert container.run("--version").stdout == f"icf {icf_tools.__version__}\n"
 
 
+@ORDINARY
 def test_seed_workflow_on_real_images(
     container: Container, test_data: Path, tmp_path: Path, require: Callable[[str], str]
 ) -> None:
@@ -185,17 +188,26 @@ def test_what_is_not_bound_is_refused_before_it_is_lost(
     world: World,
 ) -> None:
     container, store, incoming = world
-    alone = container.bound(incoming)
-    for folder in (store, "/tmp/store", "/tmp", ".", "/var/tmp", "/srv"):
-        done = alone.run("icf", "archive", "study", "visit", incoming, "--store-dir", folder)
-        assert (done.returncode, done.stdout) == (3, ""), done.stderr
-        assert "is not bound into the container; " in done.stderr
+    (store / "elsewhere").symlink_to("/tmp")
+    for options in ([], ["--writable-tmpfs"]):
+        alone = container.bound(incoming).with_options(*options)
+        for folder in (store, "/tmp/store", "/tmp", ".", "/var/tmp", "/srv", "/dev/shm/store"):
+            done = alone.run("icf", "archive", "study", "visit", incoming, "--store-dir", folder)
+            assert (done.returncode, done.stdout) == (3, ""), done.stderr
+            assert "is not bound into the container; " in done.stderr
+    leads_out = ("icf", "archive", "elsewhere", "visit", incoming, "--store-dir", store)
+    assert container.bound(store, incoming).run(*leads_out).returncode == 3
     done = container.bound(store).run("icf", "archive", "study", "visit", incoming, "-o", store)
     assert (done.returncode, done.stdout) == (3, "")
     assert f"the folder {incoming} is not bound" in done.stderr
     inside = container.bound(store, incoming)
     new = inside.run("icf", "archive", "study", "visit", incoming, "-o", store / "new" / "one")
     assert new.returncode == 0, new.stderr
+    ids = ("--id", "study", "visit")
+    old = inside.run("make_studyvisit_archive", *ids, "--output-dir", store, incoming)
+    assert old.returncode == 0, old.stderr
+    study = container.bound(store / "study", incoming)
+    assert "was there" in study.run("make_studyvisit_archive", *ids, "-o", store, incoming).stdout
 
 
 def test_a_hostile_environment(world: World) -> None:
@@ -216,6 +228,7 @@ def test_a_hostile_environment(world: World) -> None:
         HOME=str(evil),
         PYTHONPATH=str(evil),
         PYTHONHOME=str(evil),
+        PYTHONEXECUTABLE=str(evil / "bin" / "python"),
         PYTHONUSERBASE=str(evil / ".local"),
         PYTHONSTARTUP=str(evil / "typer.py"),
         PYTHONINSPECT="1",
@@ -270,13 +283,19 @@ def test_a_signal_stops_it_and_the_next_run_completes_it(
     user = container.bound(store, incoming)
     command = ("icf", "archive", "study", "visit", incoming, "-o", store)
     part = store / "study" / ".visit_dicom.tar.part"
-    for number, code in ((signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGKILL, -9)):
+    stops = [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)]
+    for number, code in [*stops * 3, (signal.SIGKILL, -9)]:
         with user.start(*command) as process:
             deadline = time.monotonic() + 60
             while not part.exists() and process.poll() is None and time.monotonic() < deadline:
                 time.sleep(0.01)
-            process.send_signal(number)
-            assert process.wait(60) == code
+            if number == signal.SIGKILL:
+                process.kill()
+            else:
+                os.killpg(process.pid, number)  # as a terminal does
+            said = process.communicate(timeout=60)[1]
+            assert process.returncode == code, said
+            assert said == ("" if number == signal.SIGKILL else "icf: stopped\n")
         if number != signal.SIGKILL:
             assert not part.exists()
         assert not (store / "study" / "visit_dicom.tar").exists()
@@ -315,13 +334,17 @@ def test_the_wrapper(world: World) -> None:
     assert {path.stat().st_uid for path in (store / "study").iterdir()} == {container.user}
 
 
+@ORDINARY
 def test_check_finds_nothing_wrong(container: Container) -> None:
     shutil.copytree(
         TOP / "singularity", container.folder.parent / "singularity", dirs_exist_ok=True
     )
+    folder = container.folder / "our store"
+    folder.mkdir()
+    os.chown(folder, container.user, -1)
     done = subprocess.run(
         [*container.prefix, container.folder.parent / "singularity" / "check", container.image,
-         container.folder],
+         folder],
         env={"PATH": f"{Path(container.apptainer).parent}:/usr/bin:/bin"},
         capture_output=True,
         text=True,
@@ -330,4 +353,4 @@ def test_check_finds_nothing_wrong(container: Container) -> None:
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
     assert f"version: {icf_tools.__version__}\n" in done.stdout
     assert re.search(r"^\d+ ms to start icf", done.stdout, re.MULTILINE)
-    assert list(container.folder.iterdir()) == []
+    assert list(folder.iterdir()) == []

@@ -2,7 +2,9 @@
 
 import os
 import shutil
+import signal
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -67,6 +69,26 @@ def test_wrapper_binds_the_store(site: Path) -> None:
     assert f"{site}/our store,/data,/scratch" in done.stdout.splitlines()
 
 
+def test_wrapper_calls_the_store_what_the_caller_does(site: Path) -> None:
+    runtime(site / "bin" / "apptainer", '#!/bin/sh\necho "$4" "$ICF_STORE_DIR"\n')
+    (site / "real").mkdir()
+    (site / "link").symlink_to("real")
+    (site / "conf").write_text("ICF_IMAGE=icf.sif\n")
+    done = call("icf-utils", "x", site=site, ICF_STORE_DIR="x/../link")
+    assert done.stdout == f"{site}/link {site}/link\n"
+
+
+def test_wrapper_reads_settings_that_end_with_a_test(site: Path) -> None:
+    with (site / "conf").open("a") as file:
+        file.write("[ -d /nowhere ] && ICF_BIND=/nowhere\n")
+    assert call("icf-utils", "x", site=site).stdout.startswith("--quiet\nrun\n")
+
+
+def test_wrapper_with_a_short_path(site: Path) -> None:
+    done = call("icf-utils", "x", site=site, PATH=f"{site}/bin")
+    assert (done.returncode, done.stdout.split("\n")[0]) == (0, "--quiet")
+
+
 def test_wrapper_without_settings_binds_nothing(site: Path) -> None:
     (site / "conf").unlink()
     done = call("icf-utils", "x", site=site, ICF_IMAGE="icf.sif")
@@ -95,7 +117,7 @@ def test_wrapper_ends_with_the_exit_code(site: Path, code: int) -> None:
 def test_wrapper_finds_singularity_where_there_is_no_apptainer(site: Path) -> None:
     text = (TOP / "singularity" / "icf-utils").read_text()
     copy = site / "icf-utils"
-    runtime(copy, text.replace("PATH=$PATH:/usr/local/bin:/usr/bin", ""))
+    runtime(copy, text.replace("PATH=$PATH:/usr/local/bin:/usr/bin:/bin", ""))
     tools = site / "tools"
     tools.mkdir()
     (tools / "realpath").symlink_to(shutil.which("realpath") or "/usr/bin/realpath")
@@ -143,9 +165,38 @@ def test_check_tells_each_thing_that_is_wrong(site: Path) -> None:
     done = call("check", "icf.sif", site, site=site)
     assert done.returncode == 1
     said = [line.split()[0] for line in done.stdout.splitlines() if line[:2] in ("ok", "FA")]
-    assert said == ["ok", "FAIL", "FAIL", "ok", "ok", "FAIL", "ok", "ok", "ok"]
+    assert said == ["ok", "FAIL", "FAIL", "ok", "FAIL", "FAIL", "ok", "ok", "ok"]
     assert "FAIL  prints its usage: exit code 0 instead of 2:\n      --quiet\n" in done.stdout
     assert sorted(os.listdir(site)) == ["bin", "conf", "icf.sif"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("program", ["build", "check"])
+def test_nothing_is_left_of_what_is_stopped(program: str, number: int, site: Path) -> None:
+    runtime(site / "bin" / "apptainer", '#!/bin/sh\ntouch "$RUNNING"\nsleep 60\n')
+    running = site.parent / "running"
+    image = {"build": "new.sif", "check": "icf.sif"}[program]
+    process = subprocess.Popen(
+        [TOP / "singularity" / program, image],
+        cwd=site,
+        env={"PATH": f"{site}/bin:/usr/bin:/bin", "RUNNING": str(running), "TMPDIR": str(site)},
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 20
+    while not running.exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.killpg(process.pid, number)
+    assert process.wait(20) == 128 + number
+    assert sorted(os.listdir(site)) == ["bin", "conf", "icf.sif"]
+
+
+def test_check_refuses_what_cannot_be_bound(site: Path) -> None:
+    odd = site / "a,b"
+    odd.mkdir()
+    done = call("check", "icf.sif", odd, site=site)
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+    assert os.listdir(odd) == []
 
 
 @pytest.mark.parametrize("program", ["build", "check"])

@@ -1,7 +1,9 @@
 """What can be seen of the recipe without building it."""
 
 import configparser
+import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -38,7 +40,7 @@ def test_constraints_have_digests_and_name_no_host() -> None:
 
 
 def test_help_names_every_program() -> None:
-    text = RECIPE.partition("\n%help\n")[2].partition("\n%")[0]
+    text = section("help")
     programs = [
         line.split(" = ")[0] for line in lines(SETUP["options.entry_points"]["console_scripts"])
     ]
@@ -51,6 +53,58 @@ def test_what_is_copied_is_there() -> None:
         *("LICENSE", "README.md", "icf_tools", "pyproject.toml", "setup.cfg"),
         *("singularity", "tests"),
     }
+
+
+def section(name: str) -> str:
+    return RECIPE.partition(f"\n%{name}\n")[2].partition("\n%")[0]
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A repository with one commit."""
+    folder = tmp_path / "a checkout"
+    folder.mkdir()
+    shutil.copy(TOP / ".gitignore", folder)
+    git(folder, "init", "-q")
+    git(folder, "add", ".")
+    git(folder, "commit", "-q", "-m", "first")
+    return folder
+
+
+def git(folder: Path, *arguments: str) -> str:
+    return subprocess.check_output(["git", *arguments], cwd=folder, text=True).strip()
+
+
+def revision(folder: Path, **variables: str) -> str:
+    """What the recipe says that it builds in a folder."""
+    subprocess.run(
+        ["sh", "-eu", "-c", section("setup")],
+        cwd=folder,
+        env={**os.environ, "APPTAINER_ROOTFS": str(folder.parent), **variables},
+        check=True,
+    )
+    return (folder.parent / "revision").read_text()
+
+
+def test_revision_is_the_commit(checkout: Path) -> None:
+    head = git(checkout, "rev-parse", "HEAD")
+    assert revision(checkout) == f"{head}\n"
+    (checkout / "icf.sif").write_text("an earlier image")
+    (checkout / "icf-public.asc").write_text("a key")
+    assert revision(checkout) == f"{head}\n"
+    assert revision(checkout, GIT_DIR=str(checkout.parent)) == f"{head}\n"
+
+
+@pytest.mark.parametrize("name", [".gitignore", "new.py"])
+def test_revision_tells_of_changes(checkout: Path, name: str) -> None:
+    (checkout / name).write_text("changed")
+    assert revision(checkout) == f"{git(checkout, 'rev-parse', 'HEAD')}-dirty\n"
+
+
+def test_revision_of_a_copy_is_not_known(checkout: Path) -> None:
+    copy = checkout / "vendored"  # in a repository that is not its own
+    copy.mkdir()
+    assert revision(copy) == "unknown\n"
 
 
 def selftest(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
