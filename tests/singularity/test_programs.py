@@ -182,6 +182,8 @@ def test_nothing_is_left_of_what_is_stopped(program: str, number: int, site: Pat
         env={"PATH": f"{site}/bin:/usr/bin:/bin", "RUNNING": str(running), "TMPDIR": str(site)},
         stdout=subprocess.DEVNULL,
         start_new_session=True,
+        # a shell cannot trap what it was started to ignore, as in the background of another
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     deadline = time.monotonic() + 20
     while not running.exists() and time.monotonic() < deadline:
