@@ -13,8 +13,8 @@ from icf_tools.model.dicom import Value
 
 class HoldsIdentity(Refused):
     message = (
-        "{} of {} files hold the {} of an image, the first in {}; "
-        "{}, or pass --allow-identifying if that is no one's"
+        "{} of {} files hold the {} of an image where others would read it, the first in {}; "
+        "{}, or pass --allow-identifying if that is no person's"
     )
 
 
@@ -48,7 +48,9 @@ class Leaks:
         for keyword, value in descriptions.items():
             texts = value if isinstance(value, list) else [value]
             if fields := _held(identity, " ".join(map(str, texts))):
-                remedy = f"write {keyword} under deny in study.yaml"
+                remedy = (
+                    f"write deny: [{keyword}] into study.yaml in the study's folder of the store"
+                )
                 self._note(path, fields, f"the {keyword} of {path}", remedy)
                 return
 

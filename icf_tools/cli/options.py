@@ -9,6 +9,8 @@ from icf_tools.store.container import NotBound, is_bound
 
 
 def _visible(folder: Path) -> Path:
+    """Its absolute path: what is said of it must be clear in any current folder."""
+    folder = folder.absolute()
     if not folder.exists() and not is_bound(folder):
         raise NotBound(folder)
     return folder

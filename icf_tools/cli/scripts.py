@@ -54,7 +54,7 @@ def _deposit_visit_dataset(
 ) -> None:
     """Deposit a DataLad dataset made from a visit's metadata.
 
-    Example: deposit_visit_dataset --store-url https://data.example.org --id my-study P000123
+    Example: deposit_visit_dataset -o /data/store --store-url https://example.org --id study P000123
     """
     commands.dataset(*ids, store_dir, store_url, deposit_url)
 

@@ -17,8 +17,8 @@ _DEV, _SHM = Path("/dev"), Path("/dev/shm")  # noqa: S108  nothing is written th
 
 class NotBound(NotFound):
     message = (
-        "the folder {} is not bound into the container; name it, or one above it, "
-        "with singularity's option -B, or in ICF_BIND of icf-utils"
+        "the folder {} is not bound into the container; see that its path is right, and bind it, "
+        "or one above it, with singularity's option -B or in ICF_BIND of icf-utils"
     )
 
 

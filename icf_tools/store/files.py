@@ -29,6 +29,10 @@ class CannotWrite(AccessDenied):
     message = "cannot write to {}; give this user permission to write to the store"
 
 
+class ReadOnly(AccessDenied):
+    message = "cannot write to {}, which is mounted for reading only; mount or bind it for writing"
+
+
 class NoRoom(IcfError):
     message = "no room to write {}: {}; free some and run the command again"
 
@@ -57,7 +61,7 @@ def locked(store: StorePath) -> Iterator[None]:
     except OSError as err:
         if err.errno != errno.EROFS:
             raise
-        raise CannotWrite(store.study) from err
+        raise ReadOnly(store.study) from err
     try:
         if lock.lock_counter == 1:
             for file in store.files:

@@ -283,8 +283,8 @@ def test_identity_in_a_path(store: StorePath, incoming: Path) -> None:
 def test_identity_in_a_description(store: StorePath, incoming: Path) -> None:
     dicoms.write(incoming / "x", dicoms.image(3, 1, ProtocolName="head 19640812"))
     error = refusal(incoming, store)
-    assert "PatientBirthDate of an image, the first in the ProtocolName of x" in str(error)
-    assert "write ProtocolName under deny in study.yaml" in str(error)
+    assert "where others would read it, the first in the ProtocolName of x; " in str(error)
+    assert "write deny: [ProtocolName] into study.yaml" in str(error)
     assert "1964" not in str(error)
 
 

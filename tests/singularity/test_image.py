@@ -172,15 +172,15 @@ def test_a_mount_without_write_permission(world: World) -> None:
     container, store, incoming = world
     command = ("icf", "archive", "study", "visit", incoming, "--store-dir", store)
     done = container.bound(f"{store}:{store}:ro", incoming).run(*command)
-    sentence = (
-        f"icf: cannot write to {store}/study; give this user permission to write to the store\n"
-    )
-    assert (done.returncode, done.stderr) == (8, sentence)
+    said = f"icf: cannot write to {store}/study, which is mounted for reading only; "
+    assert (done.returncode, done.stderr.count("\n")) == (8, 1)
+    assert done.stderr.startswith(said)
     if container.user == NOBODY:
         os.chown(store, 0, 0)
         store.chmod(0o755)
         done = container.bound(store, incoming).run(*command)
-        assert (done.returncode, done.stderr) == (8, sentence)
+        assert (done.returncode, done.stderr.count("\n")) == (8, 1)
+        assert done.stderr.startswith(f"icf: cannot write to {store}/study; give this user ")
     assert list(store.iterdir()) == []
 
 
@@ -354,3 +354,42 @@ def test_check_finds_nothing_wrong(container: Container) -> None:
     assert f"version: {icf_tools.__version__}\n" in done.stdout
     assert re.search(r"^\d+ ms to start icf", done.stdout, re.MULTILINE)
     assert list(folder.iterdir()) == []
+
+
+@ORDINARY
+def test_check_tells_how_the_image_is_signed(
+    container: Container, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("APPTAINER_KEYSDIR", str(tmp_path / "keys"))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    image = tmp_path / "signed.sif"
+    shutil.copy(container.image, image)
+
+    def check(image: Path, program: str = "exit 1") -> subprocess.CompletedProcess[str]:
+        # what runs the image does not matter here
+        only_verify = tmp_path / "bin" / "apptainer"
+        only_verify.parent.mkdir(exist_ok=True)
+        only_verify.write_text(
+            f'#!/bin/sh\n[ "$1" != verify ] || exec {container.apptainer} "$@"\n{program}\n'
+        )
+        only_verify.chmod(0o755)
+        return subprocess.run(
+            [TOP / "singularity" / "check", image],
+            env=os.environ | {"PATH": f"{only_verify.parent}:/usr/bin:/bin"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    assert "\nsignature: none\n" in f"\n{check(image).stdout}"
+    key = ["--name", "Tester", "--email", "tester@example.org", "--password", "", "--push=false"]
+    for command in (["key", "newpair", "--comment", "test", *key], ["sign", str(image)]):
+        subprocess.run([container.apptainer, *command], check=True, capture_output=True)
+    assert "ok    signed by a key of this user's key ring\n" in check(image).stdout
+    with image.open("r+b") as file:
+        file.seek(-5_000_000, os.SEEK_END)
+        file.write(b"changed")
+    changed = check(image)
+    assert (changed.returncode, "FAIL  it is not what was signed" in changed.stdout) == (1, True)
+    monkeypatch.setenv("APPTAINER_KEYSDIR", str(tmp_path / "other keys"))
+    assert "signature: by a key that is not in this user's key ring\n" in check(image).stdout

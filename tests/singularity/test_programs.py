@@ -90,7 +90,7 @@ def test_wrapper_with_a_short_path(site: Path) -> None:
 
 
 def test_wrapper_without_settings_binds_nothing(site: Path) -> None:
-    (site / "conf").unlink()
+    (site / "conf").write_text("")
     done = call("icf-utils", "x", site=site, ICF_IMAGE="icf.sif")
     assert done.stdout.splitlines() == ["--quiet", "run", "icf.sif", "x"]
 
@@ -102,10 +102,44 @@ def test_wrapper_reads_the_settings_of_the_system(site: Path) -> None:
     assert "icf.sif" in call(copy, "x", site=site, ICF_CONF="").stdout
 
 
-def test_wrapper_says_what_is_missing(site: Path) -> None:
-    done = call("icf-utils", "x", site=site, ICF_IMAGE="/nowhere/icf.sif")
-    assert (done.returncode, done.stdout) == (3, "")
-    assert done.stderr.startswith("icf-utils: no image that can be read at /nowhere/icf.sif; ")
+@pytest.mark.parametrize(
+    ("code", "variables", "said"),
+    [
+        (3, {"ICF_IMAGE": "/nowhere/icf.sif"}, "no image at /nowhere/icf.sif; "),
+        (3, {"ICF_IMAGE": "/usr"}, "no image at /usr; "),
+        (3, {"ICF_CONF": "/nowhere/conf"}, "there is no /nowhere/conf, which ICF_CONF names"),
+        (2, {"ICF_STORE_DIR": "/a,b"}, "a folder with , or : in its path cannot be bound: /a,b"),
+        (2, {"ICF_STORE_DIR": "/a:b"}, "a folder with , or : in its path cannot be bound: /a:b"),
+    ],
+)
+def test_wrapper_says_what_is_wrong(
+    code: int, variables: dict[str, str], said: str, site: Path
+) -> None:
+    done = call("icf-utils", "x", site=site, **variables)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (code, "", 1)
+    assert done.stderr.startswith(f"icf-utils: {said}")
+
+
+TELLS = """\
+#!/bin/sh
+echo "$4 $ICF_STORE_DIR $ICF_STORE_URL $ICF_DEPOSIT_URL"
+"""
+
+
+def test_wrapper_settings_reach_the_command(site: Path) -> None:
+    runtime(site / "bin" / "apptainer", TELLS)
+    with (site / "conf").open("a") as file:
+        file.write("ICF_BIND=/a:/a:ro\nICF_STORE_DIR=/s\nICF_STORE_URL=u\nICF_DEPOSIT_URL=d\n")
+    assert call("icf-utils", "x", site=site).stdout == "/s,/a:/a:ro /s u d\n"
+    mine = {"ICF_STORE_DIR": "/t", "ICF_STORE_URL": "it's; $HOME"}
+    assert call("icf-utils", "x", site=site, **mine).stdout == "/t,/a:/a:ro /t it's; $HOME d\n"
+
+
+@pytest.mark.parametrize("bind", ["/data/store", "/x,/data/store", "/data/store:/data/store:rw,/x"])
+def test_wrapper_binds_the_store_once(bind: str, site: Path) -> None:
+    runtime(site / "bin" / "apptainer", TELLS)
+    done = call("icf-utils", "x", site=site, ICF_BIND=bind, ICF_STORE_DIR="/data/store")
+    assert done.stdout.split(" ")[0] == bind
 
 
 @pytest.mark.parametrize("code", [0, 4, 143])
@@ -165,7 +199,7 @@ def test_check_tells_each_thing_that_is_wrong(site: Path) -> None:
     done = call("check", "icf.sif", site, site=site)
     assert done.returncode == 1
     said = [line.split()[0] for line in done.stdout.splitlines() if line[:2] in ("ok", "FA")]
-    assert said == ["ok", "FAIL", "FAIL", "ok", "FAIL", "FAIL", "ok", "ok", "ok"]
+    assert said == ["ok", "ok", "FAIL", "FAIL", "ok", "FAIL", "FAIL", "ok", "ok", "ok"]
     assert "FAIL  prints its usage: exit code 0 instead of 2:\n      --quiet\n" in done.stdout
     assert sorted(os.listdir(site)) == ["bin", "conf", "icf.sif"]
 
@@ -192,6 +226,30 @@ def test_nothing_is_left_of_what_is_stopped(program: str, number: int, site: Pat
         os.killpg(process.pid, number)  # again and again, as an impatient user does
         time.sleep(0.001)
     assert process.wait(20) == 128 + number
+    assert sorted(os.listdir(site)) == ["bin", "conf", "icf.sif"]
+
+
+def test_check_ends_where_the_image_does_not_start(site: Path) -> None:
+    runtime(site / "bin" / "apptainer", STUB.format(code=255))
+    done = call("check", "icf.sif", site, site=site)
+    assert (done.returncode, done.stdout.count("FAIL")) == (1, 1)
+    assert sorted(os.listdir(site)) == ["bin", "conf", "icf.sif"]
+
+
+def test_check_cleans_up_where_nobody_reads_on(site: Path) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    runtime(site / "bin" / "apptainer", "#!/bin/sh\nexit 0\n")
+    process = subprocess.run(
+        [TOP / "singularity" / "check", site / "icf.sif", site],
+        env={"PATH": f"{site}/bin:/usr/bin:/bin"},
+        stdout=writer,
+        stderr=subprocess.DEVNULL,
+        check=False,
+        timeout=60,
+    )
+    os.close(writer)
+    assert process.returncode != 0
     assert sorted(os.listdir(site)) == ["bin", "conf", "icf.sif"]
 
 
