@@ -9,6 +9,7 @@ archive           a folder of DICOM -> <visit>_dicom.tar
 index             the tarball -> records in two JSON files
 settings          site.yaml and study.yaml
 dataset           the records -> a DataLad dataset deposited as two files
+derive            images -> files that lab members work with, each proved
 pipeline          all of it in order
 cli               one thin file per step
 

@@ -13,6 +13,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import nibabel
 import pytest
 
 from icf_tools.archive.build import build
@@ -22,6 +23,7 @@ from icf_tools.pipeline import add
 from icf_tools.settings import read_settings
 from tests import dicoms
 from tests.conftest import missing
+from tests.derive.series import Series
 from tests.servers import web_server
 
 TOP = Path(__file__).resolve().parent.parent
@@ -89,6 +91,11 @@ EXECUTED = {  # page: some of what its commands must say
         "'views/master(modality=MR;seriesdescription=_;protocolname=_)'",
         "Switched to branch 'master'",
     ),
+    "nifti.md": (
+        "series 3\t4 images\tverified\t003_protocol-3.json",
+        "003_protocol-3.nii.gz",
+        "t1.nii.gz\tverified\t4 images of ",
+    ),
     "credentials.md": ("my-study(user_password", "storepath", "get(ok)"),
 }
 
@@ -102,6 +109,13 @@ def test_commands_of_the_page_run_one_after_the_other(
     work = tmp_path / "work"
     work.mkdir()
     (isolated / "my-study.password").write_text(PASSWORD)
+    if name == "nifti.md":
+        series = Series.of()
+        series.write(tmp_path / "incoming" / "P000123" / "t1", number=3)
+        nibabel.save(series.nifti(), work / "t1.nii.gz")
+        packed = StorePath(tmp_path / "packed", VISIT)
+        build(tmp_path / "incoming" / "P000123" / "t1", packed)
+        packed.tarball.rename(work / packed.tarball.name)
     with world(tmp_path, script, require, tarball_only=name == "admin.md") as names:
         url = names.get("https://data.example.org", "")
         said = run_script(script, names, work, {} if name == "credentials.md" else credential(url))

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from icf_tools.archive.identity import Identity
+from icf_tools.archive.identity import IDENTIFYING, Identity
 from icf_tools.archive.privacy import Leaks
 from icf_tools.dicom.header import Header, MoreNeeded, Unreadable, Wanted, read_header
 from icf_tools.errors import AccessDenied, NotFound, Refused
@@ -29,13 +29,10 @@ _DATES = (  # date and time of Study, Series, Acquisition, Content: DICOM PS3.6
     (0x00080022, 0x00080032),
     (0x00080023, 0x00080033),
 )
-_NAME, _ID, _BIRTH_DATE = 0x00100010, 0x00100020, 0x00100030
 _LOOKED_AT = {
     **{date: "DA" for date, _ in _DATES},
     **{time: "TM" for _, time in _DATES},
-    _NAME: "PN",
-    _ID: "LO",
-    _BIRTH_DATE: "DA",
+    **IDENTIFYING,
 }
 
 
@@ -142,13 +139,13 @@ def collect(
         except Unreadable as err:
             header = None
             unreadable.append(source.member)
-            leaks.look_at_image(source.text, _identity(err.header), {})
+            leaks.look_at_image(source.text, Identity.of(err.header), {})
         if header is None:
             leaks.look_at_other(source.text)
         else:
             images += 1
             source = replace(source, mtime=member_mtime(header))
-            leaks.look_at_image(source.text, _identity(header), header.values(texts))
+            leaks.look_at_image(source.text, Identity.of(header), header.values(texts))
         dated.append(source)
     if not allow_identifying:
         leaks.refuse(total=len(found))
@@ -253,10 +250,3 @@ def _header(source: Source, wanted: Wanted) -> Header | None:
                     window *= 16
     except PermissionError as err:
         raise CannotRead(readable(source.file)) from err
-
-
-def _identity(header: Header) -> Identity:
-    birth_date = header.text(_BIRTH_DATE)
-    if birth_date == header.text(_DATES[0][0]):
-        birth_date = ""  # as images of phantoms have it; the study's date is no secret
-    return Identity(header.start(_NAME), header.start(_ID), birth_date)

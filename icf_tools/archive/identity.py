@@ -9,6 +9,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
+from icf_tools.dicom.header import Header
+
 _PLACEHOLDERS = frozenset(
     [
         "anon",
@@ -45,6 +47,10 @@ _SPELT_OUT = str.maketrans(
 
 Words = tuple[str, ...]
 
+_NAME, _ID, _BIRTH_DATE, _STUDY_DATE = 0x00100010, 0x00100020, 0x00100030, 0x00080020
+IDENTIFYING = {_NAME: "PN", _ID: "LO", _BIRTH_DATE: "DA", _STUDY_DATE: "DA"}
+"""VR by number of the elements that an Identity is made of."""
+
 
 @dataclass(frozen=True, slots=True)
 class Identity:
@@ -53,6 +59,14 @@ class Identity:
     name: str
     patient_id: str
     birth_date: str
+
+    @classmethod
+    def of(cls, header: Header) -> "Identity":
+        """That of an image, from a header in which IDENTIFYING was looked for."""
+        birth_date = header.text(_BIRTH_DATE)
+        if birth_date == header.text(_STUDY_DATE):
+            birth_date = ""  # as images of phantoms have it; the study's date is no secret
+        return cls(header.start(_NAME), header.start(_ID), birth_date)
 
     def held_by(self, text: str) -> tuple[str, ...]:
         """The keywords of those elements that can be read from the text, such as a path."""

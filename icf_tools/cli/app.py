@@ -11,6 +11,7 @@ import typer
 
 from icf_tools import __version__
 from icf_tools.cli.commands import add, archive, dataset, index
+from icf_tools.cli.nifti import check_nifti, convert
 from icf_tools.cli.status import status
 from icf_tools.errors import IcfError
 
@@ -24,7 +25,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings=HELP,
 )
-for command in (add, archive, index, dataset, status):
+for command in (add, archive, index, dataset, status, convert, check_nifti):
     app.command()(command)
 
 

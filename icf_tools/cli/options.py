@@ -8,7 +8,7 @@ import typer
 from icf_tools.store.container import NotBound, is_bound
 
 
-def _visible(folder: Path) -> Path:
+def visible(folder: Path) -> Path:
     """Its absolute path: what is said of it must be clear in any current folder."""
     folder = folder.absolute()
     if not folder.exists() and not is_bound(folder):
@@ -21,7 +21,7 @@ VisitArgument = Annotated[str, typer.Argument(metavar="VISIT", help="The visit's
 InputArgument = Annotated[
     Path,
     typer.Argument(
-        metavar="INPUT_DIR", callback=_visible, help="Folder with the files of one visit."
+        metavar="INPUT_DIR", callback=visible, help="Folder with the files of one visit."
     ),
 ]
 StoreDir = Annotated[
@@ -31,7 +31,7 @@ StoreDir = Annotated[
         "-o",
         metavar="DIR",
         envvar="ICF_STORE_DIR",
-        callback=_visible,
+        callback=visible,
         help="Root folder of the store.",
     ),
 ]

@@ -98,7 +98,7 @@ class Wanted:
         due = self.due.get(number)
         if due is None or vr == b"UN":
             return due is not None
-        if due in BINARY or due == "SQ":
+        if due in BINARY or due in ("SQ", "OB"):
             return vr == due.encode()
         return vr in _TEXT_VRS
 
@@ -115,6 +115,7 @@ class Header:
 
     raw: dict[int, bytes]
     little_endian: bool = True
+    end: int | None = None  #: bytes to the first element behind those looked at, if it is known
 
     def values(self, tags: Iterable[Tag]) -> dict[str, Value]:
         """The elements by keyword as JSON has them; not those that are absent or not valid."""
@@ -137,6 +138,20 @@ class Header:
         """The same up to what is no text, for an element that is not to be recorded."""
         raw = self.raw.get(number, b"").partition(b"\0")[0]
         return decode(raw, self.raw.get(_CHARACTER_SET, b"")) if raw else ""
+
+    def pixel_data(self, data: memoryview) -> tuple[int, int] | None:
+        """Where the values of PixelData begin, and how many bytes they are.
+
+        None unless it is the next element behind those looked at, and not encapsulated.
+        """
+        if self.end is None or self.end + 12 > len(data):
+            return None
+        group, element, vr, _ = _EXPLICIT_START.unpack_from(data, self.end)
+        if (group, element) != (0x7FE0, 0x0010):
+            return None
+        head = 12 if vr in (b"OW", b"OB") else 8
+        (length,) = _LONG_LENGTH.unpack_from(data, self.end + head - 4)
+        return None if length == _UNDEFINED else (self.end + head, length)
 
 
 def read_header(
@@ -198,7 +213,7 @@ def _read_little_endian(
     if _SHARED_GROUPS in found:
         given = as_given if data is not as_given else data[:end]
         return _read_with_pydicom(given, wanted) or Header(found)
-    return Header(found)
+    return Header(found, end=end if data is as_given else None)
 
 
 def _inflate(data: bytes, whole: bool) -> bytes:

@@ -55,7 +55,9 @@ It errs on the side of denying.
 
 _DENIED_VRS = frozenset({"PN", "LT", "ST", "UT", "UC", "UN", "OB", "OW", "SQ"})
 _TECHNICAL_GROUPS = frozenset({0x0002, 0x0008, 0x0018, 0x0020, 0x0028, 0x0054})
-_EXEMPT = frozenset({"ImagePositionPatient", "ImageOrientationPatient"})
+_EXEMPT = frozenset(
+    {"ImagePositionPatient", "ImageOrientationPatient", "TemporalPositionIdentifier"}
+)
 
 
 def is_denied(number: int, keyword: str, vr: str) -> bool:

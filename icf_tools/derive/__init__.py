@@ -1,0 +1,1 @@
+"""Files made from a visit's images, each proved against the images it was made from."""

@@ -1,0 +1,133 @@
+"""icf check-nifti as a user runs it."""
+
+import json
+import shutil
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+
+from tests import dicoms
+from tests.conftest import Run
+from tests.derive.series import CORONAL, Series
+
+
+@pytest.fixture
+def series(tmp_path: Path) -> dict[str, Series]:
+    """Two series in one folder, and the NIfTI files that are right for them."""
+    found = {"a": Series.of(2), "b": Series.of(orientation=CORONAL)}
+    for number, (name, each) in enumerate(found.items(), start=1):
+        each.write(tmp_path / "dicom" / name, number)
+        nibabel.save(each.nifti(), tmp_path / f"{name}.nii.gz")
+    dicoms.write(tmp_path / "dicom" / "without geometry", dicoms.image(3, 1))
+    (tmp_path / "dicom" / "notes.txt").write_text("text")
+    return found
+
+
+def test_right_files(icf: Run, series: dict[str, Series]) -> None:
+    done = icf("check-nifti", "a.nii.gz", "b.nii.gz", "--dicom", "dicom")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == (
+        f"a.nii.gz\tverified\t8 images of {dicoms.ROOT}.1, volumes by InstanceNumber\n"
+        f"b.nii.gz\tverified\t4 images of {dicoms.ROOT}.2\n"
+    )
+    [one] = json.loads(icf("check-nifti", "b.nii.gz", "--dicom", "dicom", "--json").stdout)
+    assert len(one.pop("mapping")) == 64
+    assert one == {
+        "file": "b.nii.gz",
+        "series": f"{dicoms.ROOT}.2",
+        "images": 4,
+        "order": "",
+        "fault": "",
+    }
+
+
+def test_wrong_files(icf: Run, series: dict[str, Series], tmp_path: Path) -> None:
+    image = series["a"].nifti()
+    data = np.asanyarray(image.dataobj).copy()
+    data[1, 1, 1, 1] += 1
+    nibabel.save(nibabel.Nifti1Image(data, image.affine), tmp_path / "wrong.nii")
+    nibabel.save(nibabel.Nifti1Image(data + 9, image.affine), tmp_path / "other.nii")
+    (tmp_path / "none.nii").write_text("text")
+    done = icf("check-nifti", "wrong.nii", "b.nii.gz", "other.nii", "none.nii", "--dicom", "dicom")
+    assert done.returncode == 5
+    assert done.stderr == (
+        "icf: 3 of 4 files are not what the images say; do not use them, convert the images again\n"
+    )
+    wrong, right, other, none = done.stdout.splitlines()
+    assert wrong.startswith("wrong.nii\twrong\twrong.nii: plane 2 of volume 2 has other values ")
+    assert right.startswith("b.nii.gz\tverified\t")
+    assert other.startswith("other.nii\twrong\tno image of the 2 series lies in it ")
+    assert none == "none.nii\twrong\tit cannot be read as NIfTI"
+
+
+def test_an_image_that_the_file_lacks(icf: Run, series: dict[str, Series], tmp_path: Path) -> None:
+    shutil.rmtree(tmp_path / "dicom" / "b")
+    (tmp_path / "dicom" / "a" / "im0005.dcm").rename(tmp_path / "lost.dcm")
+    done = icf("check-nifti", "a.nii.gz", "--dicom", "dicom")
+    assert done.returncode == 5
+    assert "plane 1 of volume 2 is of no image that lies there" in done.stdout
+
+
+def test_nothing_to_hold_it_against(icf: Run, series: dict[str, Series], tmp_path: Path) -> None:
+    assert icf("check-nifti", "a.nii.gz", "--dicom", "nowhere").returncode == 3
+    (tmp_path / "empty").mkdir()
+    done = icf("check-nifti", "a.nii.gz", "--dicom", "empty")
+    assert (done.returncode, done.stderr.count("\n")) == (3, 1)
+    assert icf("check-nifti", "--dicom", "empty").returncode == 2
+
+
+def test_real_files(icf: Run, test_data: Path) -> None:
+    """What dcm2niix made, as its authors publish it, of Siemens mosaics and GE series."""
+    files = sorted((test_data / "dcm_qa_nih" / "Ref").glob("*.nii"))
+    done = icf("check-nifti", *files, "--dicom", test_data / "dcm_qa_nih" / "In")
+    assert done.returncode == 0, done.stdout
+    assert done.stdout.count("\tverified\t") == len(files) == 8
+
+
+@pytest.fixture
+def tarball(icf: Run, tmp_path: Path) -> str:
+    """A series that converts, one that cannot, and one that is no image."""
+    Series.of(2).write(tmp_path / "in" / "a", 1)
+    Series.of().write(tmp_path / "in" / "b", 2)
+    (tmp_path / "in" / "b" / "im0002.dcm").unlink()
+    dicoms.write(tmp_path / "in" / "c", dicoms.image(3, 1))
+    assert icf("archive", "study", "visit", "in", "-o", "store").returncode == 0
+    return "store/study/visit_dicom.tar"
+
+
+def test_convert_tells_what_came_of_each_series(icf: Run, tarball: str, tmp_path: Path) -> None:
+    done = icf("convert", tarball, "--output", "out", "-j", "2")
+    first, second, third = done.stdout.splitlines()
+    assert first == ("series 1\t8 images\tverified\t001_protocol-1.json, 001_protocol-1.nii.gz")
+    assert second.startswith("series 2\t3 images\tfailed\tdcm2niix: ")
+    assert third == (
+        "series 3\t1 images\tskipped\t"
+        "1 images: it has no ImagePositionPatient, so its place is not known"
+    )
+    assert done.returncode == 10
+    assert done.stderr == (
+        "icf: 1 of 3 series could not be converted; what is said of each tells why\n"
+    )
+    report = json.loads(icf("convert", tarball, "--output", "out", "--json").stdout)
+    assert report == json.loads((tmp_path / "out" / "series.json").read_bytes())
+
+
+def test_convert_what_is_right(icf: Run, tarball: str, tmp_path: Path) -> None:
+    done = icf("convert", tarball, "--series", "1", "--series", "3")
+    assert (done.returncode, done.stderr) == (0, "")
+    [file] = (tmp_path / "nifti").glob("*.nii.gz")
+    assert icf("check-nifti", file, "--dicom", "in").returncode == 0
+
+
+def test_convert_refuses(icf: Run, tarball: str, tmp_path: Path) -> None:
+    assert icf("convert", "nowhere.tar").returncode == 3
+    assert icf("convert", tarball, "--series", "9").returncode == 3
+    assert icf("convert", tarball, "-j", "0").returncode == 2
+    (tmp_path / "cut.tar").write_bytes((tmp_path / tarball).read_bytes()[:5000])
+    assert icf("convert", "cut.tar").returncode == 5
+    (tmp_path / "file").write_text("text")
+    done = icf("convert", tarball, "--output", "file")
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert not (tmp_path / "nifti").exists()

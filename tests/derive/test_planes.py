@@ -1,0 +1,251 @@
+"""Each fault that a converter can make is caught; what is right passes."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from icf_tools.derive.frames import Frame, read_frames
+from icf_tools.derive.planes import Match, Mismatch, Volumes, check
+from tests.derive.series import AXIAL, CORONAL, OBLIQUE, SAGITTAL, Series
+
+ORIENTATIONS = {"axial": AXIAL, "coronal": CORONAL, "sagittal": SAGITTAL, "oblique": OBLIQUE}
+Array = NDArray[Any]
+
+
+def frames_of(folder: Path) -> list[Frame]:
+    return [
+        frame
+        for file in sorted(folder.iterdir())
+        for frame in read_frames(file.name, memoryview(file.read_bytes()))
+    ]
+
+
+def save(folder: Path, data: Array, affine: Array, scale: tuple[float, float] | None = None,
+         name: str = "out.nii") -> Volumes:  # fmt: skip
+    image = nibabel.Nifti1Image(data, None)
+    header: Any = image.header
+    header.set_sform(affine, 1)
+    if scale is not None:
+        header["scl_slope"], header["scl_inter"] = scale
+    path = folder / name
+    # nibabel would fit a scale of its own: the bytes are written as they are
+    header["magic"], header["vox_offset"] = b"n+1", 352
+    path.write_bytes(header.binaryblock + b"\0" * 4 + data.tobytes(order="F"))
+    return Volumes.load(path)
+
+
+def right(series: Series) -> tuple[Array, Array]:
+    image = series.nifti()
+    return np.asanyarray(image.dataobj), image.affine
+
+
+def judged(series: Series, folder: Path, data: Array, affine: Array, **given: Any) -> Match:
+    frames = frames_of(series.write(folder / "dicom"))
+    return check([save(folder, data, affine, series.scale, **given)], frames)
+
+
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+@pytest.mark.parametrize("volumes", [1, 3])
+def test_what_is_right_passes(orientation: str, volumes: int, tmp_path: Path) -> None:
+    series = Series.of(volumes, orientation=ORIENTATIONS[orientation])
+    match = judged(series, tmp_path, *right(series))
+    assert match.order == ("InstanceNumber" if volumes > 1 else "")
+    first, plane = match.planes[0]
+    assert (first.path, plane.index, plane.volume) == ("im0001.dcm", 0, 0)
+    assert len(match.planes) == 4 * volumes
+
+
+@pytest.mark.parametrize("axes", [(1, 0, 2), (2, 0, 1), (0, 2, 1)])
+@pytest.mark.parametrize("flips", [(1, 1, 1), (-1, 1, -1), (1, -1, -1)])
+def test_another_order_of_axes_is_as_right(
+    axes: tuple[int, ...], flips: tuple[int, ...], tmp_path: Path
+) -> None:
+    series = Series.of(2, orientation=OBLIQUE)
+    image = series.nifti()
+    ornt = np.array([[axis, flip] for axis, flip in zip(axes, flips, strict=True)])
+    turned = image.as_reoriented(ornt)
+    judged(series, tmp_path, np.asanyarray(turned.dataobj), turned.affine)
+
+
+def moved(affine: Array, axis: int, voxels: float) -> Array:
+    result = affine.copy()
+    result[:3, 3] += affine[:3, axis] * voxels
+    return result
+
+
+def stretched(affine: Array, axis: int, factor: float) -> Array:
+    result = affine.copy()
+    result[:3, axis] *= factor
+    return result
+
+
+def swapped(data: Array, axis: int, first: int, second: int) -> Array:
+    order = list(range(data.shape[axis]))
+    order[first], order[second] = order[second], order[first]
+    return data.take(order, axis)
+
+
+def changed(data: Array) -> Array:
+    result = data.copy()
+    result[3, 2, 1, 1] += 1
+    return result
+
+
+def mirrored(affine: Array, axis: int) -> Array:
+    """The affine says that the axis runs the other way, through the same middle."""
+    return moved(stretched(affine, axis, -1.0), axis, -([6, 5, 4][axis] - 1))
+
+
+Fault = Callable[[Array, Array], tuple[Array, Array]]
+
+
+def along(axis: int) -> dict[str, Fault]:
+    return {
+        f"data flipped along {axis}": lambda d, a: (np.flip(d, axis), a),
+        f"affine mirrored along {axis}": lambda d, a: (d, mirrored(a, axis)),
+        f"half a voxel along {axis}": lambda d, a: (d, moved(a, axis, 0.5)),
+        f"a voxel along {axis}": lambda d, a: (d, moved(a, axis, 1)),
+        f"5 % along {axis}": lambda d, a: (d, stretched(a, axis, 1.05)),
+    }
+
+
+FAULTS: dict[str, Fault] = {
+    **along(0),
+    **along(1),
+    **along(2),
+    "left and right": lambda d, a: (d, np.diag([-1.0, 1, 1, 1]) @ a),
+    "slices swapped": lambda d, a: (swapped(d, 2, 1, 2), a),
+    "volumes swapped": lambda d, a: (swapped(d, 3, 0, 1), a),
+    "volumes backwards": lambda d, a: (d[..., ::-1], a),
+    "slice lost": lambda d, a: (d[:, :, :-1], a),
+    "first slice lost": lambda d, a: (d[:, :, 1:], moved(a, 2, 1)),
+    "slice too many": lambda d, a: (np.concatenate([d, d[:, :, :1]], 2), a),
+    "volume lost": lambda d, a: (d[..., :-1], a),
+    "volume twice": lambda d, a: (np.concatenate([d, d[..., :1]], 3), a),
+    "row lost": lambda d, a: (d[:, :-1], a),
+    "one pixel": lambda d, a: (changed(d), a),
+    "rounded": lambda d, a: ((d // 2 * 2).astype(np.int16), a),
+    "sheared": lambda d, a: (d, a @ (np.eye(4) + np.diag([0.1, 0, 0], 1))),
+    "singular": lambda d, a: (d, stretched(a, 2, 0.0)),
+}
+
+
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_is_caught(fault: str, orientation: str, tmp_path: Path) -> None:
+    series = Series.of(3, orientation=ORIENTATIONS[orientation])
+    data, affine = FAULTS[fault](*right(series))
+    with pytest.raises(Mismatch):
+        judged(series, tmp_path, data, affine)
+
+
+@pytest.mark.parametrize("scale", [(1.0, 0.0), (2.5, -1024.0)])
+@pytest.mark.parametrize("wrong", [(2.0, 0.0), (2.5, 0.0), (2.5001, -1024.0), (1.0, 1.0)])
+def test_a_wrong_scale_is_caught(
+    scale: tuple[float, float], wrong: tuple[float, float], tmp_path: Path
+) -> None:
+    series = Series.of(scale=scale)
+    data, affine = right(series)
+    frames = frames_of(series.write(tmp_path / "dicom"))
+    check([save(tmp_path, data, affine, scale)], frames)
+    with pytest.raises(Mismatch, match="slope and intercept"):
+        check([save(tmp_path, data, affine, wrong)], frames)
+
+
+def test_values_that_were_scaled_are_as_right(tmp_path: Path) -> None:
+    series = Series.of(scale=(2.5, -1024.0))
+    data, affine = right(series)
+    frames = frames_of(series.write(tmp_path / "dicom"))
+    real = (data * 2.5 - 1024).astype(np.float32)
+    check([save(tmp_path, real, affine)], frames)
+    real[2, 2, 2] += 1
+    with pytest.raises(Mismatch, match="other values"):
+        check([save(tmp_path, real, affine)], frames)
+
+
+def test_faults_are_named(tmp_path: Path) -> None:
+    series = Series.of(3)
+    data, affine = right(series)
+    frames = frames_of(series.write(tmp_path / "dicom"))
+    for made, said in (
+        (swapped(data, 2, 1, 2), "plane 2 of volume 1 should be im0002.dcm, which is plane 3 of "),
+        (swapped(data, 3, 0, 1), "plane 1 of volume 2 was taken before the volume before it"),
+        (changed(data), "plane 2 of volume 2 has other values than im0006.dcm"),
+        (data[..., :-1], "im0009.dcm is in no volume"),
+        (np.concatenate([data, data[..., :1]], 3), "plane 1 of volume 4 is of no image"),
+    ):  # fmt: skip
+        with pytest.raises(Mismatch) as caught:
+            check([save(tmp_path, made, affine)], frames)
+        assert str(caught.value).startswith(f"out.nii: {said}")
+
+
+def test_echoes_in_files_of_their_own(tmp_path: Path) -> None:
+    """Several files of one place: each image is in exactly one."""
+    echoes = [Series.of(), Series(Series.of().stored[:, ::-1] + 7)]
+    folder = tmp_path / "dicom"
+    for number, echo in enumerate(echoes):
+        echo.write(tmp_path / str(number))
+    frames = [frame for number in range(2) for frame in frames_of(tmp_path / str(number))]
+    files = [save(tmp_path, *right(echo), name=f"e{n}.nii") for n, echo in enumerate(echoes)]
+    match = check(files, frames)
+    assert {plane.file for frame, plane in match.planes[:4]} == {"e0.nii"}
+    assert check(files[::-1], frames).planes == match.planes
+    with pytest.raises(Mismatch, match="is in no volume"):
+        check(files[:1], frames)
+    with pytest.raises(Mismatch, match="is of no image"):
+        check([*files, files[0]], frames)
+    assert not folder.exists()
+
+
+def test_equal_planes_are_told_apart_by_their_order(tmp_path: Path) -> None:
+    series = Series.of(4)
+    series.stored[:, 1] = 0  # nothing but background
+    series.stored[2] = series.stored[0]
+    match = judged(series, tmp_path, *right(series))
+    volumes = [plane.volume for _, plane in match.planes]
+    assert volumes == [0] * 4 + [1] * 4 + [2] * 4 + [3] * 4
+
+
+def test_the_digest_tells_which_image_became_which_plane(tmp_path: Path) -> None:
+    series = Series.of(2)
+    frames = frames_of(series.write(tmp_path / "dicom"))
+    digests = {
+        check([save(tmp_path, *right(series))], frames).digest,
+        check([save(tmp_path, *right(series), name="b.nii")], frames).digest,
+    }
+    assert len(digests) == 2
+    assert check([save(tmp_path, *right(series))], frames[::-1]).planes != ()
+
+
+def test_sform_and_qform_must_agree(tmp_path: Path) -> None:
+    series = Series.of()
+    image = series.nifti()
+    image.set_qform(moved(image.affine, 0, 0.5), 1)
+    nibabel.save(image, tmp_path / "out.nii")
+    with pytest.raises(Mismatch, match="its sform and its qform differ"):
+        Volumes.load(tmp_path / "out.nii")
+    image.set_qform(None, 0)
+    image.set_sform(None, 0)
+    nibabel.save(image, tmp_path / "out.nii")
+    with pytest.raises(Mismatch, match="does not say where it lies"):
+        Volumes.load(tmp_path / "out.nii")
+
+
+@pytest.mark.parametrize("content", [b"", b"no NIfTI" * 100])
+def test_what_is_no_nifti(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "out.nii").write_bytes(content)
+    with pytest.raises(Mismatch, match="cannot be read"):
+        Volumes.load(tmp_path / "out.nii")
+
+
+def test_nifti_that_is_cut_off(tmp_path: Path) -> None:
+    nibabel.save(Series.of().nifti(), tmp_path / "out.nii")
+    whole = (tmp_path / "out.nii").read_bytes()
+    (tmp_path / "out.nii").write_bytes(whole[:-10])
+    with pytest.raises(Mismatch, match="cannot be read"):
+        Volumes.load(tmp_path / "out.nii")
