@@ -53,3 +53,36 @@ def _write(folder: Path, count: int, templates: Sequence[bytes]) -> None:
         start, around = parts[number % len(parts)]
         uid = start + b"%d" % (10_000_000 + number)  # no zero in front: it may follow a dot
         (below / f"{number:06}.dcm").write_bytes(uid.join(around))
+
+
+SLICES = 100
+"""Of each volume of `series`."""
+
+
+def series(folder: Path, volumes: int, side: int) -> None:
+    """A time series with the headers of a scanner: square slices, `side` pixels wide."""
+    import numpy as np
+    from pydicom import dcmread
+    from pydicom.filebase import DicomBytesIO
+    from pydicom.uid import UID
+
+    image = dcmread(DicomBytesIO(_templates("20180918GE", "slicethickness_empty_string.dcm")[0]))
+    random = np.random.default_rng(0)
+    y, x = np.mgrid[-1 : 1 : side * 1j, -1 : 1 : side * 1j]
+    head = np.clip(1 - x**2 - y**2, 0, None)  # noise on a ball: it compresses as images do
+    folder.mkdir(parents=True)
+    image.Rows = image.Columns = side
+    image.PixelSpacing = ["1", "1"]
+    image.ImageOrientationPatient = ["1", "0", "0", "0", "1", "0"]
+    image.SliceThickness = image.SpacingBetweenSlices = "2"
+    for number in range(volumes * SLICES):
+        volume, index = divmod(number, SLICES)
+        image.InstanceNumber = number + 1
+        image.AcquisitionTime = image.ContentTime = f"10{volume:02}00"
+        image.SOPInstanceUID = UID(f"1.2.3.{number + 1}")
+        image.file_meta.MediaStorageSOPInstanceUID = image.SOPInstanceUID
+        image.ImagePositionPatient = ["-100", "-100", str(2 * index)]
+        image.SliceLocation = str(2 * index)
+        values = head * 1000 + random.integers(0, 60, head.shape) * (head > 0)
+        image.PixelData = values.astype("<i2").tobytes()
+        image.save_as(folder / f"im{number:05}.dcm")

@@ -30,7 +30,7 @@ from icf_tools.index.scan import Record
 from icf_tools.model.dicom import SERIES
 from icf_tools.model.progress import Progress
 
-_LEVEL = 6  # of compression, as gzip's own
+_LEVEL = 3  # of compression: 6 makes images half a percent smaller, and takes twice as long
 _IDENTIFYING = Wanted.of((), IDENTIFYING)
 Status = Literal["verified", "skipped", "failed"]
 
