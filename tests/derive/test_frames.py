@@ -160,7 +160,7 @@ def judge(name: str) -> tuple[bytes, NDArray[Any], NDArray[np.float64]]:
         with gzip.open(NIBABEL / name) as file:
             dataset = pydicom.dcmread(file)
         wrapper = dicomwrappers.wrapper_from_data(dataset)
-        return data, wrapper.get_unscaled_data(), wrapper.affine
+        return data, wrapper.get_data(), wrapper.affine
 
 
 def assert_same(frames: list[Frame], values: NDArray[Any], affine: NDArray[np.float64]) -> None:
