@@ -26,6 +26,13 @@ class NotAll(PartlyDone):
     message = "{} of {} series could not be converted; what is said of each tells why"
 
 
+class Unreadable(PartlyDone):
+    message = (
+        "{} images are in no series, as their header is damaged or names none; "
+        "see that the others are all that belong together"
+    )
+
+
 def convert(
     tarball: Annotated[
         Path,
@@ -53,6 +60,8 @@ def convert(
         made = convert_tarball(tarball, output, numbers=numbers or (), jobs=jobs, progress=progress)
     content = json.loads(report_json(made))
     report.result(content, list(map(_series_line, made.series)) or ["no series"], as_json)
+    if made.unreadable:
+        raise Unreadable(made.unreadable)
     if failed := sum(each.status == "failed" for each in made.series):
         raise NotAll(failed, len(made.series))
 

@@ -14,7 +14,7 @@ import re
 import shutil
 import subprocess
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,15 +22,17 @@ from typing import Literal
 
 from icf_tools.archive.identity import IDENTIFYING, Identity
 from icf_tools.derive import scrub
-from icf_tools.derive.frames import Frame, NoFrames, header_of, read_frames
+from icf_tools.derive.frames import Broken, Frame, NoFrames, header_of, read_frames
 from icf_tools.derive.gradients import check_gradients
 from icf_tools.derive.planes import Match, Mismatch, Volumes, check
 from icf_tools.dicom.header import Wanted
 from icf_tools.index.scan import Record
 from icf_tools.model.dicom import SERIES
 from icf_tools.model.progress import Progress
+from icf_tools.store.files import NoRoom
 
 _LEVEL = 3  # of compression: 6 makes images half a percent smaller, and takes twice as long
+_LARGEST_NUMBER = 99_999_999  # of a series
 _IDENTIFYING = Wanted.of((), IDENTIFYING)
 Status = Literal["verified", "skipped", "failed"]
 
@@ -80,10 +82,10 @@ def series_of(records: Iterable[Record]) -> list[Series]:
     for uid, members in images.items():
         tags = members[0].tags or {}
         number = tags.get("SeriesNumber", 0)
+        if not isinstance(number, int) or not 0 <= number <= _LARGEST_NUMBER:
+            number = 0
         text = tags.get("ProtocolName") or tags.get("SeriesDescription") or ""
-        found.append(
-            Series(uid, number if isinstance(number, int) else 0, str(text), tuple(members))
-        )
+        found.append(Series(uid, number, str(text), tuple(members)))
     return sorted(found, key=lambda series: (series.number, series.uid))
 
 
@@ -91,6 +93,7 @@ def convert(
     tarball: Path,
     series: Sequence[Series],
     work: Path,
+    everyone: Collection[Identity],
     *,
     jobs: int = 1,
     progress: Progress = lambda *_: None,
@@ -98,21 +101,25 @@ def convert(
     """In the order of the series, up to `jobs` of them at a time.
 
     Their outputs lie in `work`, an empty folder, until the next one is asked for.
+    `everyone` are the identities of all images; what tells one is in no name and no file.
+    Raises NoRoom.
     """
     total = sum(len(each.images) for each in series)
     done = 0
     with tarball.open("rb") as file:
         # ends with the last image that is read from it
         content = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-    identities = {each.uid: _identity(each, content) for each in series}
-    names = _names(series, identities)
+
+    def told_by(text: str) -> bool:
+        return any(identity.held_by(text) for identity in everyone)
+
+    names = _names(series, told_by)
     with ThreadPoolExecutor(jobs) as pool:
 
         def start(each: Series) -> Future[Converted]:
             folder = work / names[each.uid]
             folder.mkdir()
-            identity = identities[each.uid]
-            return pool.submit(_convert, each, names[each.uid], content, folder, identity)
+            return pool.submit(_convert, each, names[each.uid], content, folder, told_by)
 
         waiting = list(series)
         running: list[Future[Converted]] = []
@@ -126,61 +133,81 @@ def convert(
             progress("convert", done, total)
 
 
-def _identity(series: Series, content: memoryview) -> Identity:
-    """Who is in it; what tells that is in no name and no file."""
-    record = series.images[0]
-    start = record.offset or 0
-    header = header_of(content[start : start + record.size], _IDENTIFYING)
-    return Identity("", "", "") if header is None else Identity.of(header)
+def identities(tarball: Path, records: Iterable[Record]) -> set[Identity]:
+    """Of all images. Raises NoFrames where a header cannot be read again."""
+    with tarball.open("rb") as file:
+        content = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    found = set()
+    for record in records:
+        if record.tags is not None and record.offset is not None:
+            image = content[record.offset : record.offset + record.size]
+            header = header_of(image, _IDENTIFYING)
+            if header is not None:
+                found.add(Identity.of(header))
+    return found
 
 
-def _names(series: Sequence[Series], identities: Mapping[str, Identity]) -> dict[str, str]:
+def _names(series: Sequence[Series], told_by: Callable[[str], bool]) -> dict[str, str]:
     """By UID, what the files of a series begin with; no two are the same."""
-    plain = {}
+    counts = Counter(each.number for each in series)
+    names = {}
     for each in series:
-        told = identities[each.uid].held_by(each.description)
-        words = re.findall("[A-Za-z0-9]+", "" if told else each.description)
-        plain[each.uid] = "_".join(filter(None, [f"{each.number:03}", "-".join(words)[:100]]))
-    counts = Counter(name.lower() for name in plain.values())
-    return {
-        uid: name
-        if counts[name.lower()] == 1
-        else f"{name}_{hashlib.sha256(uid.encode()).hexdigest()[:8]}"
-        for uid, name in plain.items()
-    }
+        words = re.findall("[A-Za-z0-9]+", each.description)
+        description = "-".join(words)[:100]
+        if told_by(each.description) or told_by(description):
+            description = ""
+        digest = hashlib.sha256(each.uid.encode()).hexdigest()[:8]
+        parts = [f"{each.number:03}", description, digest if counts[each.number] > 1 else ""]
+        names[each.uid] = "_".join(filter(None, parts))
+    return names
 
 
 def _convert(
-    series: Series, name: str, data: memoryview, folder: Path, identity: Identity
+    series: Series, name: str, data: memoryview, folder: Path, told_by: Callable[[str], bool]
 ) -> Converted:
     frames: list[Frame] = []
     aside: Counter[str] = Counter()
+    broken: list[str] = []
+    classes: dict[bool, set[object]] = {True: set(), False: set()}
     source = folder / "in"
     source.mkdir()
     for number, record in enumerate(series.images):
         if record.offset is None:
-            aside["its place in the tarball is not known"] += 1
+            broken.append("its place in the tarball is not known")
             continue
         image = data[record.offset : record.offset + record.size]
         try:
-            frames += read_frames(record.path, image)
+            # a path may tell who was scanned; a number does not
+            frames += read_frames(f"image {number + 1}", image)
+        except Broken as err:
+            broken.append(f"image {number + 1}: {err}")
         except NoFrames as err:
             aside[str(err)] += 1
+            classes[False].add((record.tags or {}).get("SOPClassUID"))
         else:
+            classes[True].add((record.tags or {}).get("SOPClassUID"))
             (source / f"{number:06}.dcm").write_bytes(image)
     reasons = [f"{count} images: {reason}" for reason, count in sorted(aside.items())]
+    if broken:
+        more = f"; and {len(broken) - 1} more" if len(broken) > 1 else ""
+        return Converted(series, "failed", "; ".join([f"{broken[0]}{more}", *reasons]))
     if not frames:
         return Converted(series, "skipped", "; ".join(reasons))
+    if classes[True] & classes[False]:  # it is of the same kind as those that have a place
+        return Converted(series, "failed", "; ".join(reasons))
     for converter, run in CONVERTERS.items():
         made = folder / converter
         made.mkdir()
         try:
             run(source, made)
             match = _prove(made, frames)
-        except Mismatch as err:
-            reasons.append(f"{converter}: {err.args[1]}")
+            outputs = tuple(_outputs(made, name, told_by))
+        except (Mismatch, ValueError, subprocess.TimeoutExpired) as err:
+            if shutil.disk_usage(folder).free < 2 * sum(record.size for record in series.images):
+                raise NoRoom(folder, "the disk is full") from err
+            why = err.args[1] if isinstance(err, Mismatch) else "what it wrote cannot be read"
+            reasons.append(f"{converter}: {why}")
             continue
-        outputs = tuple(_outputs(made, name, identity))
         used, said = _version(converter), "; ".join(reasons)
         return Converted(series, "verified", said, used, match.order, match.digest, outputs)
     return Converted(series, "failed", "; ".join(reasons))
@@ -205,9 +232,12 @@ def _text(path: Path) -> str:
     return path.read_text("ascii", "replace") if path.exists() else ""
 
 
-def _outputs(folder: Path, name: str, identity: Identity) -> Iterator[Output]:
+def _outputs(folder: Path, name: str, told_by: Callable[[str], bool]) -> Iterator[Output]:
     """The files under the names that they are to have; the converter calls them `out...`."""
+    volumes = {path.stem for path in folder.glob("*.nii")}
     for made in sorted(folder.iterdir()):
+        if made.stem not in volumes or made.suffix not in (".nii", ".json", ".bval", ".bvec"):
+            continue
         path = made.with_name(f"{name}{made.name.removeprefix('out')}")
         digest = hashlib.sha256()
         if made.suffix == ".nii":
@@ -225,7 +255,7 @@ def _outputs(folder: Path, name: str, identity: Identity) -> Iterator[Output]:
         else:
             content = made.read_bytes()
             if made.suffix == ".json":
-                content = scrub.sidecar(content, identity)
+                content = scrub.sidecar(content, told_by)
             made.unlink()
             path.write_bytes(content)
             digest.update(content)
@@ -245,6 +275,7 @@ def _dcm2niix(source: Path, made: Path) -> None:
         text=True,
         errors="replace",
         check=False,
+        timeout=3600,
     )
     for path in made.iterdir():
         # what it resampled beside the volume is no image any more

@@ -34,6 +34,9 @@ _TAGS = (
     Tag("SliceThickness", 0x00180050, "DS"),  # mm
     Tag("SpacingBetweenSlices", 0x00180088, "DS"),  # mm
     Tag("SeriesInstanceUID", 0x0020000E, "UI"),
+    Tag("EchoTime", 0x00180081, "DS"),
+    Tag("EchoNumbers", 0x00180086, "IS"),
+    Tag("AcquisitionNumber", 0x00200012, "IS"),
     Tag("InstanceNumber", 0x00200013, "IS"),
     Tag("ImagePositionPatient", 0x00200032, "DS", many=True),
     Tag("ImageOrientationPatient", 0x00200037, "DS", many=True),
@@ -45,6 +48,8 @@ _TAGS = (
     Tag("Columns", 0x00280011, "US"),
     Tag("PixelSpacing", 0x00280030, "DS", many=True),  # mm, rows then columns
     Tag("BitsAllocated", 0x00280100, "US"),
+    Tag("BitsStored", 0x00280101, "US"),
+    Tag("HighBit", 0x00280102, "US"),
     Tag("PixelRepresentation", 0x00280103, "US"),
     Tag("RescaleIntercept", 0x00281052, "DS"),
     Tag("RescaleSlope", 0x00281053, "DS"),
@@ -55,12 +60,17 @@ _PIXEL_DATA = 0x7FE00010
 _WANTED = Wanted.of(_TAGS, {_CSA_CREATOR: "LO", _CSA: "OB", _PIXEL_DATA - 1: "UN"})
 _WINDOWS = (64 << 10, 1 << 20)  # bytes of a file that are looked at for its header
 _NATIVE = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1")  # values follow each other in little endian
+_ENHANCED = tuple(f"1.2.840.10008.5.1.4.1.1.{end}" for end in ("4.1", "4.4", "2.1", "2.2", "130"))
 ORDERS = ("InstanceNumber", "TemporalPositionIdentifier", "AcquisitionTime", "ContentTime")
 """What may say in which order frames of the same place were taken."""
 
 
 class NoFrames(Damaged):
     message = "{}"
+
+
+class Broken(NoFrames):
+    """It ought to have frames, and they cannot be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,20 +87,37 @@ class Frame:
     slope: float  #: a real value is slope times the stored one, plus intercept
     intercept: float
     order: tuple[float | None, ...]  #: by each of ORDERS; None where it is not known
+    kind: tuple[str, ...] = ()  #: echo, and magnitude or phase: a volume is of one kind
+    acquisition: str = ""  #: its AcquisitionNumber
 
 
 def read_frames(path: str, data: memoryview) -> list[Frame]:
-    """The frames of a file. Raises NoFrames with the reason that it has none to be placed."""
+    """The frames of a file.
+
+    Raises NoFrames with the reason that it has none to be placed, and Broken
+    where it ought to have some.
+    """
+    try:
+        return _read(path, data)
+    except NoFrames:
+        raise
+    except Exception as err:  # a damaged element is what it likes to be
+        raise Broken(f"it cannot be read: {type(err).__name__}") from err
+
+
+def _read(path: str, data: memoryview) -> list[Frame]:
     header = header_of(data, _WANTED)
     if header is None:
         raise NoFrames("it is not DICOM")
     values = header.values(_TAGS)
     if not {"Rows", "Columns"} <= values.keys():
         raise NoFrames("it has no image")
-    kind = str(values.get("PhotometricInterpretation", "MONOCHROME2"))
-    if values.get("SamplesPerPixel", 1) != 1 or not kind.startswith("MONOCHROME"):
+    meaning = str(values.get("PhotometricInterpretation", "MONOCHROME2"))
+    if values.get("SamplesPerPixel", 1) != 1 or not meaning.startswith("MONOCHROME"):
         raise NoFrames("its pixels have colours")
-    if "NumberOfFrames" in values and "ImagePositionPatient" not in values:
+    if "NumberOfFrames" in values and (
+        "ImagePositionPatient" not in values or values.get("SOPClassUID") in _ENHANCED
+    ):
         return list(_multiframe(path, str(values.get(SERIES, "")), data))
     for keyword, count in (
         ("ImagePositionPatient", 3),
@@ -106,10 +133,9 @@ def read_frames(path: str, data: memoryview) -> list[Frame]:
         return list(_tiles(path, values, header, stored))
     across, down = _steps(values["ImageOrientationPatient"], values["PixelSpacing"])
     corner = np.array(_numbers(values["ImagePositionPatient"]))
-    uid = str(values.get(SERIES, ""))
-    return [
-        Frame(path, uid, 0, stored, corner, across, down, *_scale(values), _order(values)),
-    ]
+    uid, scale = str(values.get(SERIES, "")), _scale(values, header)
+    order, kind, acquisition = _about(values)
+    return [Frame(path, uid, 0, stored, corner, across, down, *scale, order, kind, acquisition)]
 
 
 def header_of(data: memoryview, wanted: Wanted) -> Header | None:
@@ -122,7 +148,7 @@ def header_of(data: memoryview, wanted: Wanted) -> Header | None:
     try:
         return read_header(bytes(data), wanted, whole=True)
     except Unreadable as err:
-        raise NoFrames(str(err)) from err
+        raise Broken(str(err)) from err
 
 
 def _stored(values: dict[str, Value], header: Header, data: memoryview) -> Values:
@@ -141,8 +167,15 @@ def _stored(values: dict[str, Value], header: Header, data: memoryview) -> Value
     start, size = place
     count = shape[0] * shape[1]
     if size < count * np.dtype(kind).itemsize or start + size > len(data):
-        raise NoFrames("its pixel data is cut off")
-    return np.frombuffer(data, kind, count, start).reshape(shape)
+        raise Broken("its pixel data is cut off")
+    words = np.frombuffer(data, kind, count, start).reshape(shape)
+    used = int(str(values.get("BitsStored", bits)))
+    high = int(str(values.get("HighBit", used - 1)))
+    if used == bits:
+        return words
+    # what stands in the other bits, an overlay for example, is no part of the value; PS3.5 8.1.1
+    plain = (words << (int(str(bits)) - 1 - high)) >> (int(str(bits)) - used)
+    return words if np.array_equal(plain, words) else plain
 
 
 def _dataset(data: memoryview) -> "Dataset":
@@ -161,7 +194,7 @@ def _decoded(data: memoryview) -> Values:
         try:
             values: Values = pixel_array(_dataset(data))
         except Exception as err:  # a decoder raises what it likes
-            raise NoFrames(f"its pixel data cannot be decoded: {type(err).__name__}") from err
+            raise Broken(f"its pixel data cannot be decoded: {type(err).__name__}") from err
     return values
 
 
@@ -177,6 +210,8 @@ def _tiles(path: str, values: dict[str, Value], header: Header, stored: Values) 
     if count < 1 or normal.shape != (3,):
         raise NoFrames("it is a mosaic without the CSA header that says where its slices lie")
     side = int(np.ceil(np.sqrt(count)))
+    if stored.shape[0] % side or stored.shape[1] % side or side > min(stored.shape):
+        raise Broken(f"it is no mosaic of {count} slices")
     rows, columns = stored.shape[0] // side, stored.shape[1] // side
     across, down = _steps(values["ImageOrientationPatient"], values["PixelSpacing"])
     corner = np.array(_numbers(values["ImagePositionPatient"]))
@@ -185,11 +220,14 @@ def _tiles(path: str, values: dict[str, Value], header: Header, stored: Values) 
     if len(spacing) != 1:
         raise NoFrames("it is a mosaic and does not say how far apart its slices are")
     step = normal / np.linalg.norm(normal) * spacing[0]
-    uid, scale, order = str(values.get(SERIES, "")), _scale(values), _order(values)
+    uid, scale = str(values.get(SERIES, "")), _scale(values, header)
+    about = _about(values)
     for number in range(count):
         row, column = divmod(number, side)
         tile = stored[row * rows : (row + 1) * rows, column * columns : (column + 1) * columns]
-        yield Frame(path, uid, number, tile, corner + number * step, across, down, *scale, order)
+        place = corner + number * step
+        order, kind, acquisition = about
+        yield Frame(path, uid, number, tile, place, across, down, *scale, order, kind, acquisition)
 
 
 def _csa(header: Header) -> dict[str, list[Any]]:
@@ -228,11 +266,15 @@ def _multiframe(path: str, series: str, data: memoryview) -> Iterator[Frame]:
                     return items[0].get(keyword)
             return None
 
+        echo = find("MREchoSequence", "EffectiveEchoTime")
+        part = find("MRImageFrameTypeSequence", "ComplexImageComponent")
         corner = find("PlanePositionSequence", "ImagePositionPatient")
         orientation = find("PlaneOrientationSequence", "ImageOrientationPatient")
         spacing = find("PixelMeasuresSequence", "PixelSpacing")
         if corner is None or orientation is None or spacing is None:
             raise NoFrames(f"frame {number + 1} does not say where it lies")
+        if (len(corner), len(orientation), len(spacing)) != (3, 6, 2):
+            raise Broken(f"frame {number + 1} does not say where it lies")
         slope = find("PixelValueTransformationSequence", "RescaleSlope")
         intercept = find("PixelValueTransformationSequence", "RescaleIntercept")
         temporal = find("FrameContentSequence", "TemporalPositionIndex")
@@ -246,6 +288,7 @@ def _multiframe(path: str, series: str, data: memoryview) -> Iterator[Frame]:
             1.0 if slope is None else float(slope),
             0.0 if intercept is None else float(intercept),
             (instance + number / len(each), temporal, None, None),
+            (str(echo), str(part)),
         )
 
 
@@ -256,13 +299,20 @@ def _steps(orientation: Value, spacing: Value) -> tuple[Vector, Vector]:
     return cosines[:3] * between_columns, cosines[3:] * between_rows
 
 
-def _scale(values: dict[str, Value]) -> tuple[float, float]:
+def _scale(values: dict[str, Value], header: Header) -> tuple[float, float]:
+    for keyword, number in (("RescaleSlope", 0x00281053), ("RescaleIntercept", 0x00281052)):
+        if header.raw.get(number, b"").strip(b" \0") and keyword not in values:
+            raise Broken(f"its {keyword} is no number")
     slope, intercept = values.get("RescaleSlope", 1), values.get("RescaleIntercept", 0)
     return float(str(slope)), float(str(intercept))
 
 
-def _order(values: dict[str, Value]) -> tuple[float | None, ...]:
-    return tuple(_moment(keyword, values.get(keyword)) for keyword in ORDERS)
+def _about(values: dict[str, Value]) -> tuple[tuple[float | None, ...], tuple[str, ...], str]:
+    """Order, kind and acquisition of a Frame."""
+    order = tuple(_moment(keyword, values.get(keyword)) for keyword in ORDERS)
+    part = [word for word in _words(values.get("ImageType", [])) if word in ("M", "P", "R", "I")]
+    kind = (str(values.get("EchoTime", "")), str(values.get("EchoNumbers", "")), *part[:1])
+    return order, kind, str(values.get("AcquisitionNumber", ""))
 
 
 def _moment(keyword: str, value: Value | None) -> float | None:

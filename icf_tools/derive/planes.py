@@ -8,6 +8,7 @@ no frame explains; the planes of one place must follow each other in the order
 in which they were taken. Whatever a converter did, a file that passes is right.
 """
 
+import gzip
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -24,8 +25,10 @@ from icf_tools.errors import Damaged
 TOLERANCE = 0.02
 """Voxels that a frame may lie beside its plane; right results were off by 0.0022 at most."""
 
-_PRECISION = 1e-5  # of scaled values, which NIfTI-1 keeps as 32 bit
 _TO_RAS = np.diag([-1.0, -1.0, 1.0])  # DICOM counts to the left and to the back, NIfTI does not
+
+
+Place = tuple[float, ...]  # of a frame's corner, mm, to 0.01
 
 
 class Mismatch(Damaged):
@@ -46,25 +49,42 @@ class Volumes:
     def load(cls, path: Path) -> "Volumes":
         """Raises Mismatch where it cannot be read, or says two things of where it lies."""
         try:
-            image = nibabel.Nifti1Image.from_filename(path)
-            proxy: Any = image.dataobj
-            stored = np.asanyarray(proxy.get_unscaled())
+            return cls._load(path)
+        except Mismatch:
+            raise
         except Exception as err:  # nibabel raises what a broken file leads it to
-            raise Mismatch(path.name, "it cannot be read as NIfTI") from err
+            raise Mismatch(path.name, "it cannot be read as NIfTI-1") from err
+
+    @classmethod
+    def _load(cls, path: Path) -> "Volumes":
+        image = nibabel.Nifti1Image.from_filename(path)
+        proxy: Any = image.dataobj
+        stored = np.asanyarray(proxy.get_unscaled())
         header: Any = image.header
         affine = header.get_best_affine()
-        if header["sform_code"] > 0 and header["qform_code"] > 0:
-            corners = np.array(np.meshgrid(*[(0, size - 1) for size in stored.shape[:3]]))
-            apart = (header.get_sform() - header.get_qform())[:3, :3] @ corners.reshape(3, -1)
-            apart += (header.get_sform() - header.get_qform())[:3, 3:]
-            if np.abs(apart).max() > TOLERANCE * min(header.get_zooms()[:3]):
-                raise Mismatch(path.name, "its sform and its qform differ")
         if header["sform_code"] <= 0 and header["qform_code"] <= 0:
             raise Mismatch(path.name, "it does not say where it lies")
-        if stored.dtype.names or stored.ndim < 3 or not np.isfinite(affine).all():
+        if stored.dtype.kind not in "iuf" or stored.ndim < 3 or 0 in stored.shape:
             raise Mismatch(path.name, "it holds no volume")
-        if abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+        if any(size > 1 for size in stored.shape[4:]):
+            raise Mismatch(path.name, "it has more than four dimensions")
+        if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
             raise Mismatch(path.name, "its affine is singular")
+        voxel = np.linalg.norm(affine[:3, :3], axis=0)
+        if not np.allclose(np.abs(header["pixdim"][1:4]), voxel, rtol=1e-3):
+            raise Mismatch(path.name, "its pixdim is not that of its affine")
+        if header.get_xyzt_units()[0] not in ("mm", "unknown"):
+            raise Mismatch(path.name, "it does not count in mm")
+        if header["sform_code"] > 0 and header["qform_code"] > 0:
+            corners = np.array(np.meshgrid(*[(0, size - 1) for size in stored.shape[:3]]))
+            apart = header.get_sform() - header.get_qform()
+            beside = np.abs(apart[:3, :3] @ corners.reshape(3, -1) + apart[:3, 3:]).max()
+            if not beside <= TOLERANCE * voxel.min():
+                raise Mismatch(path.name, "its sform and its qform differ")
+        # nibabel takes a slope that is no number for 1, others do not
+        scale = [float(np.frombuffer(_raw(path), "<f4", 1, place)[0]) for place in (112, 116)]
+        if not np.isfinite(scale).all():
+            raise Mismatch(path.name, "its slope or its intercept is no number")
         return cls(
             path.name,
             stored.reshape(*stored.shape[:3], -1, order="F"),
@@ -72,6 +92,12 @@ class Volumes:
             float(proxy.slope),
             float(proxy.inter),
         )
+
+
+def _raw(path: Path) -> bytes:
+    """The header as it stands in the file."""
+    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+        return file.read(348)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,19 +152,72 @@ def check(files: Sequence[Volumes], frames: Sequence[Frame]) -> Match:
             what = ", ".join(file.name for file in files)
             raise Mismatch(what, f"no plane is where {_name(frame)} was taken")
     faults = []
+    several = sum(file.stored.shape[3] for file in files) > 1
     for position, name in enumerate(ORDERS):
         order = [frame.order[position] for frame in frames]
-        if None in order and name != ORDERS[0]:
+        if None in order and (several or name != ORDERS[0]):
             continue
+        moments = [moment or 0.0 for moment in order]
         try:
-            taken = _assign(files, frames, places, [moment or 0.0 for moment in order])
+            taken = _assign(files, frames, places, moments)
+            if several:
+                _check_together(frames, taken, moments, exact=not name.endswith("Time"))
         except Mismatch as err:
             faults.append(err)
         else:
-            several = any(file.stored.shape[3] > 1 for file in files)
             planes = tuple((frames[number], plane) for number, plane in sorted(taken.items()))
-            return Match(planes, name if several else "")
+            one_after_another = any(file.stored.shape[3] > 1 for file in files)
+            return Match(planes, name if one_after_another else "")
+    if not faults:
+        raise Mismatch(files[0].name, "no element of the images tells the order of its volumes")
     raise faults[0]
+
+
+def _check_together(
+    frames: Sequence[Frame], taken: dict[int, Plane], order: Sequence[float], *, exact: bool
+) -> None:
+    """See that the planes of one volume were taken together, and volumes one after another.
+
+    From a volume to the first one, the order differs by the same at each
+    place; and what else tells which volume an image is of does not contradict.
+    """
+    volumes: dict[tuple[str, int], list[int]] = {}
+    for number, plane in taken.items():
+        volumes.setdefault((plane.file, plane.volume), []).append(number)
+    firsts: dict[frozenset[Place], dict[Place, int]] = {}
+    last: dict[tuple[str, Place], float] = {}
+    for (file, volume), numbers in sorted(volumes.items()):
+        places = {tuple(np.round(frames[number].corner, 2)): number for number in numbers}
+        first = firsts.setdefault(frozenset(places), places)
+        apart = [order[places[place]] - order[first[place]] for place in places]
+        room = 1e-6 if exact else abs(sum(apart)) / len(apart) / 2
+        if max(apart) - min(apart) > room:
+            raise Mismatch(file, f"volume {volume + 1} holds images that were not taken together")
+        of_file = [*numbers, *volumes[file, 0]]
+        if len({frames[number].kind for number in of_file}) > 1:
+            raise Mismatch(file, "it holds images of several echoes, or of magnitude and phase")
+        for place, number in places.items():
+            moment = frames[number].order[ORDERS.index("AcquisitionTime")]
+            if moment is not None and moment < last.get((file, place), moment):
+                raise Mismatch(file, f"volume {volume + 1} was taken before the volume before it")
+            if moment is not None:
+                last[file, place] = moment
+    told: dict[str, list[set[object]]] = {
+        "AcquisitionNumber": [
+            {frames[number].acquisition for number in numbers} for numbers in volumes.values()
+        ],
+        "TemporalPositionIdentifier": [
+            {frames[number].order[1] for number in numbers} for numbers in volumes.values()
+        ],
+    }
+    for name, by_volume in told.items():
+        if len(set.union(*by_volume)) == len(volumes) and any(len(each) > 1 for each in by_volume):
+            raise Mismatch(next(iter(volumes))[0], f"a volume holds images of several {name}s")
+    numbers_taken = {frame.order[0] for frame in frames}
+    if exact and None not in numbers_taken:
+        whole = sorted(int(number) for number in numbers_taken if number is not None)
+        if len(whole) == len(set(whole)) and whole[-1] - whole[0] + 1 > len(whole):
+            raise Mismatch(next(iter(volumes))[0], "images are missing: InstanceNumber has gaps")
 
 
 def holds_any(file: Volumes, frames: Sequence[Frame]) -> bool:
@@ -215,14 +294,17 @@ def _assign(
             waiting = [number for number in stacks.get(index, ()) if number not in taken]
             last = None
             for volume in range(file.stored.shape[3]):
-                found = next(
-                    (
-                        number
-                        for number in waiting
-                        if _equal(views[place[number][0]][index, volume], file, frames[number])
-                    ),
-                    None,
+                equal = (
+                    number
+                    for number in waiting
+                    if _equal(views[place[number][0]][index, volume], file, frames[number])
                 )
+                # planes may be equal, such as those of background: the next in time is meant
+                found = None
+                for number in equal:
+                    found = number
+                    if last is None or order[number] > order[last]:
+                        break
                 where = f"plane {index + 1} of volume {volume + 1}"
                 if found is None:
                     raise Mismatch(file.name, _why(where, waiting, frames, file, views, place))
@@ -248,18 +330,19 @@ def _depth(file: Volumes, fits: Iterable[_Fit]) -> int:
 
 def _equal(plane: NDArray[Any], file: Volumes, frame: Frame) -> bool:
     """Whether the values are the same: the stored ones and their scale, or what they mean."""
-    same_scale = np.allclose(
-        (file.slope, file.intercept), (frame.slope, frame.intercept), rtol=_PRECISION, atol=0
+    # NIfTI-1 keeps the scale in 32 bit
+    same_scale = np.float32(file.slope) == np.float32(frame.slope) and (
+        np.float32(file.intercept) == np.float32(frame.intercept)
     )
     if same_scale and np.array_equal(plane, frame.stored):
         return True
-    if same_scale and plane.dtype.kind in "iu":
+    exact = np.abs(frame.stored).max(initial=0) < 2**24  # so 32 bit hold each value
+    if same_scale and (plane.dtype.kind in "iu" or exact):
         return False
-    means = frame.stored * frame.slope + frame.intercept
-    return bool(
-        np.abs(plane * file.slope + file.intercept - means).max()
-        <= _PRECISION * max(np.abs(means).max(), 1e-30)
-    )
+    made = plane.astype(np.float64) * file.slope + file.intercept
+    scaled = frame.stored.astype(np.float64) * frame.slope
+    room = 4 * np.finfo(np.float32).eps * (np.abs(scaled) + abs(frame.intercept))
+    return bool((np.abs(made - (scaled + frame.intercept)) <= room).all())
 
 
 def _why(

@@ -7,36 +7,68 @@ hospital and of the person into the JSON, although it is told to be anonymous.
 """
 
 import json
+import math
 import re
+import struct
+from collections.abc import Callable
 from pathlib import Path
 
-from icf_tools.archive.identity import Identity
 from icf_tools.derive.planes import Mismatch
 from icf_tools.model.dicom import DENIED
 
-_GUESSED = frozenset({"BidsGuess"})  # another in each version of dcm2niix, and often wrong
+_TEXTS_KEPT = frozenset(
+    [
+        *("AcquisitionTime", "BodyPart", "BodyPartExamined", "CoilString", "ConversionSoftware"),
+        *("ConversionSoftwareVersion", "ImageType", "InPlanePhaseEncodingDirectionDICOM"),
+        *("MRAcquisitionType", "Manufacturer", "ManufacturersModelName", "MatrixCoilMode"),
+        *("Modality", "ParallelReductionTechnique", "PartialFourierDirection"),
+        *("PatientPosition", "PhaseEncodingAxis", "PhaseEncodingDirection", "ProtocolName"),
+        *("PulseSequenceDetails", "PulseSequenceName", "ReceiveCoilActiveElements"),
+        *("ReceiveCoilName", "ScanOptions", "ScanningSequence", "SequenceName"),
+        *("SequenceVariant", "SeriesDescription", "SliceEncodingDirection", "SoftwareVersions"),
+    ]
+)
+"""Keys whose texts are technical. Other texts may be anything; `BidsGuess` is often wrong."""
 _TECHNICAL = frozenset({"ImageOrientationPatientDICOM"})
 
 _HEADER = 348  # bytes; NIfTI-1 standard, nifti1.h, as the places below
 _NO_EXTENSION = bytes(4)
 _DESCRIP = slice(148, 228)
 _TEXTS = (slice(4, 14), slice(14, 32), slice(228, 252), slice(328, 344))  # aux_file, for example
-_HARMLESS = re.compile(rb"([A-Za-z]+=[-+0-9.e]+;?)*\0*")  # such as TE=2.5;Time=100000.000
+_HARMLESS = re.compile(rb"((TE|Time|phase|mb)=[-+0-9.e]+;?)*\0*")
 
 
-def sidecar(text: bytes, identity: Identity) -> bytes:
-    """The JSON with sorted keys. Raises ValueError where it is no object."""
-    content = json.loads(text)
+def sidecar(text: bytes, told_by: Callable[[str], object]) -> bytes:
+    """The JSON with sorted keys, less what `told_by` says of that it tells who someone is.
+
+    Raises ValueError where it is no object.
+    """
+    # dcm2niix takes bytes of any character set for latin-1, and writes them so
+    content = json.loads(text.decode("latin-1"), strict=False)
     if not isinstance(content, dict):
         raise ValueError("not an object")
     kept = {
         key: value
         for key, value in content.items()
-        if key not in _GUESSED
-        and (key in _TECHNICAL or DENIED.search(key) is None)
-        and not identity.held_by(json.dumps(value, ensure_ascii=False))
+        if (key in _TECHNICAL or DENIED.search(key) is None)
+        and not told_by(key)
+        and all(_may_stay(key, part, told_by) for part in _parts(value))
     }
-    return json.dumps(kept, indent=1, sort_keys=True, ensure_ascii=False).encode() + b"\n"
+    return json.dumps(kept, indent=1, sort_keys=True).encode() + b"\n"
+
+
+def _parts(value: object) -> list[object]:
+    return value if isinstance(value, list) else [value]
+
+
+def _may_stay(key: str, part: object, told_by: Callable[[str], object]) -> bool:
+    if isinstance(part, bool | int | float):
+        return not told_by(str(part))
+    if isinstance(part, list):  # of numbers, such as a matrix
+        return all(isinstance(each, bool | int | float) for each in part)
+    # what is not ASCII may have been mangled, and then no name is found in it
+    plain = isinstance(part, str) and part.isascii() and part.isprintable()
+    return plain and key in _TEXTS_KEPT and not told_by(str(part))
 
 
 def nifti(path: Path) -> None:
@@ -45,8 +77,13 @@ def nifti(path: Path) -> None:
         header = bytearray(file.read(_HEADER))
         if header[:4] != _HEADER.to_bytes(4, "little") or header[344:348] != b"n+1\0":
             raise Mismatch(path.name, "it is no single NIfTI-1 file in little endian")
-        if file.read(4) != _NO_EXTENSION:
-            raise Mismatch(path.name, "its header has an extension")
+        (begin,) = struct.unpack("<f", header[108:112])
+        sizes = struct.unpack("<8h", header[40:56])
+        (bits,) = struct.unpack("<h", header[72:74])
+        size = math.prod(sizes[1 : sizes[0] + 1]) * bits // 8
+        whole = begin == _HEADER + 4 and path.stat().st_size == begin + size
+        if file.read(4) != _NO_EXTENSION or not whole:
+            raise Mismatch(path.name, "it holds more than its header and its volumes, or less")
         for place in _TEXTS:
             header[place] = bytes(place.stop - place.start)
         if not _HARMLESS.fullmatch(header[_DESCRIP]):

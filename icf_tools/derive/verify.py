@@ -3,18 +3,28 @@
 in: NIfTI files, a folder    out: Verified for each: the series it holds, or what is wrong
 """
 
+import mmap
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from icf_tools.derive.frames import Frame, NoFrames, read_frames
+from icf_tools.derive.frames import Broken, Frame, NoFrames, read_frames
 from icf_tools.derive.planes import Mismatch, Volumes, check, holds_any
-from icf_tools.errors import NotFound
+from icf_tools.errors import Damaged, NotFound
 from icf_tools.model.progress import Progress
 
 
 class NoFolder(NotFound):
     message = "no folder of DICOM at {}; give the one that the NIfTI files were made from"
+
+
+class NoContent(NotFound):
+    message = "the content of {} is not here; get it first"
+
+
+class DamagedImages(Damaged):
+    message = "{} images in {} cannot be read, the first is {}; get them whole, or move them away"
 
 
 class NoImages(NotFound):
@@ -40,11 +50,19 @@ def verify(
     if not folder.is_dir():
         raise NoFolder(folder)
     series: dict[str, list[Frame]] = {}
-    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    paths = list(_files(folder))
+    broken = []
     for done, path in enumerate(paths, start=1):
-        for frame in _frames(path, folder):
-            series.setdefault(frame.series, []).append(frame)
+        try:
+            for frame in read_frames(str(path.relative_to(folder)), _content(path)):
+                series.setdefault(frame.series, []).append(frame)
+        except Broken as err:
+            broken.append(f"{path.relative_to(folder)}: {err}")
+        except NoFrames:
+            pass
         progress("read", done, len(paths))
+    if broken:
+        raise DamagedImages(len(broken), folder, broken[0])
     if not series:
         raise NoImages(folder)
     loaded: dict[str, list[tuple[int, Volumes]]] = {}
@@ -57,7 +75,9 @@ def verify(
             continue
         # files of one name in two folders are told apart
         volumes = replace(volumes, name=str(path))
-        uid = next((uid for uid, frames in series.items() if holds_any(volumes, frames)), None)
+        uids = [uid for uid, frames in series.items() if holds_any(volumes, frames)]
+        # of series with the same images, one that no other file holds
+        uid = next((uid for uid in uids if uid not in loaded), next(iter(uids), None))
         if uid is None and len(series) == 1:
             uid = next(iter(series))
         if uid is None:
@@ -77,8 +97,24 @@ def verify(
     return [results[number] for number in range(len(files))]
 
 
-def _frames(path: Path, folder: Path) -> Iterator[Frame]:
-    try:
-        yield from read_frames(str(path.relative_to(folder)), memoryview(path.read_bytes()))
-    except NoFrames:
-        return
+def _files(folder: Path) -> Iterator[Path]:
+    """All below the folder. Raises NoContent and OSError rather than pass over one."""
+
+    def refuse(error: OSError) -> None:
+        raise error
+
+    for root, folders, names in os.walk(folder, onerror=refuse):
+        folders.sort()
+        for name in sorted(names):
+            path = Path(root, name)
+            if path.is_symlink() and not path.exists():
+                raise NoContent(path)
+            if path.is_file():
+                yield path
+
+
+def _content(path: Path) -> memoryview:
+    with path.open("rb") as file:
+        if path.stat().st_size == 0:
+            return memoryview(b"")
+        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))

@@ -20,6 +20,9 @@ from icf_tools.model.names import can_be_checked_out, can_be_fetched
 from icf_tools.model.progress import Progress
 from icf_tools.store.lane import Lane
 
+DAMAGED = "it says that it is DICOM, but "
+"""Begins the reason of a Problem with an image that cannot be parsed."""
+
 _BATCH = 4 << 20  # bytes handed over at once
 _PER_PIECE = 1 << 10  # bytes that a piece costs beside its content
 _FIRST_WINDOW = 16 << 10  # bytes; holds what is wanted of nearly every image
@@ -173,7 +176,7 @@ class _Head:
 
 def _describe(record: Record, head: _Head, tags: tuple[Tag, ...], result: Scan) -> None:
     if head.unreadable is not None:
-        reason = f"it says that it is DICOM, but {head.unreadable}; kept as a plain file"
+        reason = f"{DAMAGED}{head.unreadable}; kept as a plain file"
         result.problems.append(Problem(record.path, reason))
     if head.header is not None:
         record.tags = head.header.values(tags)

@@ -14,7 +14,7 @@ from icf_tools.store.container import NotBound, is_bound
 
 PIECE = 1 << 20  # bytes; what is read at once
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK}
+NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK}
 
 
 class AlreadyThere(Conflict):
@@ -133,7 +133,7 @@ def _link(part: Path, path: Path) -> None:
     except FileExistsError as err:
         raise AlreadyThere(path) from err
     except OSError as err:
-        if err.errno not in _NO_LINKS:
+        if err.errno not in NO_LINKS:
             raise
         if path.exists():
             raise AlreadyThere(path) from err

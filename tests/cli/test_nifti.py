@@ -59,7 +59,7 @@ def test_wrong_files(icf: Run, series: dict[str, Series], tmp_path: Path) -> Non
     assert wrong.startswith("wrong.nii\twrong\twrong.nii: plane 2 of volume 2 has other values ")
     assert right.startswith("b.nii.gz\tverified\t")
     assert other.startswith("other.nii\twrong\tno image of the 2 series lies in it ")
-    assert none == "none.nii\twrong\tit cannot be read as NIfTI"
+    assert none == "none.nii\twrong\tit cannot be read as NIfTI-1"
 
 
 def test_an_image_that_the_file_lacks(icf: Run, series: dict[str, Series], tmp_path: Path) -> None:
@@ -131,3 +131,25 @@ def test_convert_refuses(icf: Run, tarball: str, tmp_path: Path) -> None:
     done = icf("convert", tarball, "--output", "file")
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
     assert not (tmp_path / "nifti").exists()
+
+
+def test_check_passes_over_nothing(icf: Run, series: dict[str, Series], tmp_path: Path) -> None:
+    last = tmp_path / "dicom" / "a" / "im0008.dcm"
+    whole = last.read_bytes()
+    last.write_bytes(whole[:-10])
+    done = icf("check-nifti", "b.nii.gz", "--dicom", "dicom")
+    assert (done.returncode, done.stderr.count("\n")) == (5, 1)
+    assert "1 images in dicom cannot be read, the first is a/im0008.dcm: its pixel" in done.stderr
+    last.unlink()
+    last.symlink_to("nowhere")
+    done = icf("check-nifti", "b.nii.gz", "--dicom", "dicom")
+    assert (done.returncode, done.stderr.count("\n")) == (3, 1)
+    assert "the content of dicom/a/im0008.dcm is not here; get it first" in done.stderr
+
+
+def test_series_with_the_same_images(icf: Run, tmp_path: Path) -> None:
+    for number in (1, 2):
+        Series.of().write(tmp_path / "dicom" / str(number), number)
+        nibabel.save(Series.of().nifti(), tmp_path / f"{number}.nii")
+    done = icf("check-nifti", "1.nii", "2.nii", "--dicom", "dicom")
+    assert done.returncode == 0, done.stdout

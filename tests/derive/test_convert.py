@@ -1,21 +1,30 @@
 """What the converter makes is kept if it is right, and only then."""
 
+import fcntl
 import gzip
 import json
 import os
 import stat
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import nibabel
 import numpy as np
+import pydicom
 import pytest
 from pydicom.uid import RLELossless
 
 from icf_tools.archive.build import build
 from icf_tools.derive import convert as module
-from icf_tools.derive.nifti import Conversion, NoSeries, OtherContent, convert_tarball
+from icf_tools.derive.nifti import (
+    Conversion,
+    FolderLocked,
+    NoSeries,
+    OtherContent,
+    convert_tarball,
+)
 from icf_tools.derive.planes import Mismatch
 from icf_tools.model.visit import StorePath, Visit
 from tests import dicoms
@@ -66,8 +75,6 @@ def three_planes(folder: Path) -> None:
 
 def _renumber(folder: Path) -> None:
     """Each image of a series has a number and a UID of its own."""
-    import pydicom
-
     for number, file in enumerate(sorted(folder.rglob("*.dcm")), start=1):
         image = pydicom.dcmread(file)
         image.InstanceNumber = number
@@ -77,8 +84,6 @@ def _renumber(folder: Path) -> None:
 
 
 def compressed(folder: Path) -> None:
-    import pydicom
-
     for file in Series.of(2).write(folder).iterdir():
         image = pydicom.dcmread(file)
         image.compress(RLELossless)
@@ -330,3 +335,146 @@ def test_real_images(test_data: Path, tmp_path: Path) -> None:
     build(test_data / "dcm_qa_nih" / "In", store, allow_identifying=True)
     conversion = convert_tarball(store.tarball, tmp_path / "nifti", jobs=2)
     assert statuses(conversion) == [("verified", 2)] * 8
+
+
+def cut(size: int) -> Callable[[Path], object]:
+    return lambda path: os.truncate(path, path.stat().st_size + size if size < 0 else size)
+
+
+def without(keyword: str) -> Callable[[Path], object]:
+    def change(path: Path) -> None:
+        image = pydicom.dcmread(path)
+        delattr(image, keyword)
+        image.save_as(path)
+
+    return change
+
+
+@pytest.mark.parametrize("change", [cut(-10), without("ImagePositionPatient")])
+def test_a_series_with_an_image_that_cannot_be_used_is_not_kept(
+    change: Callable[[Path], object], tmp_path: Path
+) -> None:
+    change(Series.of().write(tmp_path / "in") / "im0004.dcm")
+    [converted] = convert(tmp_path / "in").series
+    assert (converted.status, converted.outputs) == ("failed", ())
+
+
+@pytest.mark.parametrize("change", [cut(300), without("SeriesInstanceUID")])
+def test_images_that_are_in_no_series_are_counted(
+    change: Callable[[Path], object], tmp_path: Path
+) -> None:
+    change(Series.of().write(tmp_path / "in") / "im0004.dcm")
+    assert convert(tmp_path / "in").unreadable == 1
+    report = json.loads((tmp_path / "nifti" / "series.json").read_bytes())
+    assert report["unreadable"] == 1
+
+
+@pytest.mark.parametrize(
+    ("lost", "by_slice"),
+    [((0, 1, 2, 0), True), ((1, 0, 0, 1), True), ((1, 0, 0, 0), False), ((2, 0, 1, 2), True)],
+)
+def test_a_time_series_that_lost_an_image_at_each_place(
+    lost: tuple[int, ...], by_slice: bool, tmp_path: Path
+) -> None:
+    """dcm2niix makes fewer volumes of it, of images that were not taken together."""
+    folder = Series.of(3).write(tmp_path / "in")
+    for index, volume in enumerate(lost):
+        (folder / f"im{1 + volume * 4 + index:04}.dcm").unlink()
+    for file in folder.iterdir() if by_slice else ():
+        image = pydicom.dcmread(file)
+        volume, index = divmod(int(image.InstanceNumber) - 1, 4)
+        image.InstanceNumber = index * 3 + volume + 1
+        image.save_as(file)
+    [converted] = convert(tmp_path / "in").series
+    assert converted.status == "failed"
+
+
+@pytest.mark.parametrize(
+    ("charset", "name", "protocol"),
+    [
+        ("ISO_IR 192", "Müller^Ä", "T1 Müller"),
+        ("GB18030", "王^小东", "MRI 王小东"),
+        ("ISO_IR 144", "Люкceмбypг", "T1 Люкceмбypг"),
+        ("ISO_IR 100", "Müller^Ä", "T1 Mueller"),
+        (None, "Doe^John", "T1_doe_x"),
+    ],
+)
+def test_no_identity_in_any_script(
+    charset: str | None, name: str, protocol: str, tmp_path: Path
+) -> None:
+    Series.of().write(
+        tmp_path / "in", SpecificCharacterSet=charset, PatientName=name, ProtocolName=protocol
+    )
+    [converted] = convert(tmp_path / "in").series
+    assert converted.status == "verified"
+    sidecar = json.loads((tmp_path / "nifti" / "001.json").read_bytes())
+    assert "ProtocolName" not in sidecar
+
+
+def test_identity_of_another_image(tmp_path: Path) -> None:
+    folder = Series.of().write(tmp_path / "in", ProtocolName="t1 Mustermann")
+    first = pydicom.dcmread(folder / "im0001.dcm")
+    first.PatientName, first.PatientID = "Anon", "A"
+    first.save_as(folder / "im0001.dcm")
+    [converted] = convert(tmp_path / "in").series
+    assert [output.name for output in converted.outputs] == ["001.json", "001.nii.gz"]
+    for path in (tmp_path / "nifti").glob("*.json"):
+        assert b"mustermann" not in path.read_bytes().lower()
+
+
+def test_reasons_do_not_tell_paths(tmp_path: Path) -> None:
+    missing_one(Series.of(), 2)(tmp_path / "in" / "Mustermann_Erika")
+    [converted] = convert(tmp_path / "in").series
+    assert converted.status == "failed"
+    assert "Mustermann" not in (tmp_path / "nifti" / "series.json").read_text()
+
+
+@pytest.mark.parametrize(
+    "elements",
+    [
+        {"RescaleSlope": ["1", "2"]},
+        {"InstanceNumber": "9" * 12},
+        {"BitsStored": 0},
+        {"ImageOrientationPatient": ["1", "0", "0", "1", "0", "0"]},
+        {"PixelSpacing": ["0", "0"]},
+        {"SeriesNumber": -5},
+    ],
+)
+def test_odd_elements_stop_nothing(elements: dict[str, Any], tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        Series.of().write(tmp_path / "in" / "a", 1, **elements)
+    Series.of().write(tmp_path / "in" / "b", 2)
+    conversion = convert(tmp_path / "in")
+    assert ("verified", 2) in statuses(conversion)
+    assert len(conversion.series) == 2
+    assert all(name[0] in "0s" for name in os.listdir(tmp_path / "nifti"))
+
+
+def test_one_at_a_time(tmp_path: Path) -> None:
+    Series.of().write(tmp_path / "in")
+    (tmp_path / "nifti" / ".icf-convert-killed").mkdir(parents=True)
+    handle = os.open(tmp_path / "nifti", os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    with pytest.raises(FolderLocked):
+        convert(tmp_path / "in")
+    os.close(handle)
+    convert(tmp_path / "in")
+    assert [name for name in os.listdir(tmp_path / "nifti") if name[0] == "."] == []
+
+
+def test_reports_of_one_tarball_are_joined_and_of_two_are_not(tmp_path: Path) -> None:
+    for number in (1, 2):
+        Series.of().write(tmp_path / "in" / str(number), number)
+    convert(tmp_path / "in", numbers=[2])
+    convert(tmp_path / "in", numbers=[1])
+    report = json.loads((tmp_path / "nifti" / "series.json").read_bytes())
+    assert [each["SeriesNumber"] for each in report["series"]] == [1, 2]
+    before = sorted(os.listdir(tmp_path / "nifti"))
+    other = tmp_path / "other" / "in"
+    Series.of(2).write(other, 7)
+    convert(other)
+    tarball = tmp_path / "other" / "store" / "study" / "visit_dicom.tar"
+    with pytest.raises(OtherContent):
+        convert_tarball(tarball, tmp_path / "nifti")
+    assert sorted(os.listdir(tmp_path / "nifti")) == before

@@ -252,3 +252,24 @@ def test_odd_files_are_read_or_refused(path: Path) -> None:
         frames = read(path.read_bytes())
     assert all(np.isfinite(frame.corner).all() for frame in frames)
     assert all(frame.stored.ndim == 2 for frame in frames)
+
+
+def test_bits_that_are_no_part_of_the_value(tmp_path: Path) -> None:
+    words = np.array([0x0FFF, 0x8FFF, 0x7001, 0x0800], "<u2").repeat(4)
+    given = {"BitsStored": 12, "HighBit": 11, "PixelData": words.tobytes()}
+    [frame] = read(saved(tmp_path, placed(**given)))
+    assert frame.stored[:, 0].tolist() == [0xFFF, 0xFFF, 1, 0x800]
+    [frame] = read(saved(tmp_path, placed(**given, PixelRepresentation=1)))
+    assert frame.stored[:, 0].tolist() == [-1, -1, 1, -2048]
+
+
+def test_a_mosaic_of_more_slices_than_it_can_hold() -> None:
+    data = gzip.decompress((NIBABEL / "siemens_dwi_1000.dcm.gz").read_bytes())
+    place = data.index(b"NumberOfImagesInMosaic")
+    number = data.index(b"48 ", place)
+    assert "it is no mosaic of" in refusal(data[:number] + b"9999999 " + data[number + 8 :])
+
+
+def test_a_slope_that_is_no_number(tmp_path: Path) -> None:
+    data = saved(tmp_path, placed(RescaleSlope="1.25"))
+    assert refusal(data.replace(b"1.25", b"1,25")) == "its RescaleSlope is no number"

@@ -30,8 +30,8 @@ def save(folder: Path, data: Array, affine: Array, scale: tuple[float, float] | 
     image = nibabel.Nifti1Image(data, None)
     header: Any = image.header
     header.set_sform(affine, 1)
-    if scale is not None:
-        header["scl_slope"], header["scl_inter"] = scale
+    header["pixdim"][1:4] = np.linalg.norm(affine[:3, :3], axis=0)
+    header["scl_slope"], header["scl_inter"] = scale or (1, 0)
     path = folder / name
     # nibabel would fit a scale of its own: the bytes are written as they are
     header["magic"], header["vox_offset"] = b"n+1", 352
@@ -249,3 +249,173 @@ def test_nifti_that_is_cut_off(tmp_path: Path) -> None:
     (tmp_path / "out.nii").write_bytes(whole[:-10])
     with pytest.raises(Mismatch, match="cannot be read"):
         Volumes.load(tmp_path / "out.nii")
+
+
+def numbered(folder: Path, change: Callable[[Any, int, int], None]) -> list[Frame]:
+    """Frames of images, each changed by its place in (volume, slice) before it is read."""
+    import pydicom
+
+    for file in sorted(folder.iterdir()):
+        image = pydicom.dcmread(file)
+        volume, index = divmod(int(image.InstanceNumber) - 1, 4)
+        change(image, volume, index)
+        image.save_as(file)
+    return frames_of(folder)
+
+
+def slice_by_slice(image: Any, volume: int, index: int) -> None:
+    image.InstanceNumber = index * 3 + volume + 1
+
+
+MIXES = [(0, 1, 2, 0), (1, 0, 0, 1), (2, 1, 1, 1), (0, 2, 0, 2), (2, 2, 1, 0)]
+
+
+@pytest.mark.parametrize("lost", MIXES)
+@pytest.mark.parametrize("change", [slice_by_slice, lambda *_: None])
+def test_volumes_of_images_that_were_not_taken_together(
+    lost: tuple[int, ...], change: Callable[[Any, int, int], None], tmp_path: Path
+) -> None:
+    """One image is lost at each place, and what is left is put together in order."""
+    series = Series.of(3)
+    folder = series.write(tmp_path / "dicom", AcquisitionTime=None, AcquisitionNumber=None)
+    kept = series.stored[:2].copy()
+    for index, volume in enumerate(lost):
+        kept[:, index] = np.delete(series.stored[:, index], volume, axis=0)
+        (folder / f"im{1 + volume * 4 + index:04}.dcm").unlink()
+    made = save(tmp_path, *right(Series(kept)))
+    with pytest.raises(Mismatch):
+        check([made], numbered(folder, change))
+
+
+def test_slices_may_be_numbered_one_after_the_other(tmp_path: Path) -> None:
+    series = Series.of(3)
+    frames = numbered(series.write(tmp_path / "dicom"), slice_by_slice)
+    assert check([save(tmp_path, *right(series))], frames).order == "InstanceNumber"
+
+
+def test_slices_exchanged_between_echoes(tmp_path: Path) -> None:
+    echoes = [Series.of(), Series(Series.of().stored[:, ::-1] + 7)]
+    frames = []
+    for number, echo in enumerate(echoes):
+        echo.write(tmp_path / str(number), EchoTime=str(5 * number + 5))
+        frames += frames_of(tmp_path / str(number))
+    mixed = [echo.stored.copy() for echo in echoes]
+    mixed[0][0, 1], mixed[1][0, 1] = echoes[1].stored[0, 1], echoes[0].stored[0, 1]
+    right_ones = [save(tmp_path, *right(echo), name=f"r{n}.nii") for n, echo in enumerate(echoes)]
+    wrong = [save(tmp_path, *right(Series(each)), name=f"e{n}.nii") for n, each in enumerate(mixed)]
+    assert check(right_ones, frames)
+    with pytest.raises(Mismatch):
+        check(wrong, frames)
+
+
+@pytest.mark.parametrize(
+    "elements", [{"EchoTime": "9"}, {"EchoNumbers": 2}, {"ImageType": ["ORIGINAL", "PRIMARY", "P"]}]
+)
+def test_kinds_in_one_file(elements: dict[str, Any], tmp_path: Path) -> None:
+    series = Series.of(2)
+
+    def change(image: Any, volume: int, index: int) -> None:
+        if volume:
+            for keyword, value in elements.items():
+                setattr(image, keyword, value)
+
+    frames = numbered(series.write(tmp_path / "dicom"), change)
+    with pytest.raises(Mismatch, match="several echoes, or of magnitude and phase"):
+        check([save(tmp_path, *right(series))], frames)
+
+
+def test_the_order_must_be_told(tmp_path: Path) -> None:
+    series = Series.of(2)
+    made = save(tmp_path, *right(series))
+    backwards = save(tmp_path, *right(Series(series.stored[::-1])), name="back.nii")
+    times: dict[str, Any] = {"InstanceNumber": None, "AcquisitionTime": None}
+
+    def untold(image: Any, volume: int, index: int) -> None:
+        for keyword in times:
+            delattr(image, keyword)
+
+    frames = numbered(series.write(tmp_path / "untold"), untold)
+    for file in (made, backwards):
+        with pytest.raises(Mismatch, match="no element of the images tells the order"):
+            check([file], frames)
+
+    def contradicted(image: Any, volume: int, index: int) -> None:
+        image.ContentTime = f"1{1 - volume}0000"
+
+    frames = numbered(series.write(tmp_path / "contradicted"), contradicted)
+    assert check([made], frames).order == "InstanceNumber"
+    with pytest.raises(Mismatch):
+        check([backwards], frames)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda real: real + 0.03,
+        lambda real: np.where(real > 3000, real, 0),
+        lambda real: real * 1.00001,
+        lambda real: real.astype(np.complex64),
+        lambda real: real + 1j,
+    ],
+)
+def test_values_must_be_the_same(change: Callable[[Array], Array], tmp_path: Path) -> None:
+    series = Series.of()
+    data, affine = right(series)
+    frames = frames_of(series.write(tmp_path / "dicom"))
+    assert check([save(tmp_path, data.astype(np.float32), affine)], frames)
+    with pytest.raises(Mismatch):
+        check([save(tmp_path, change(data.astype(np.float32)), affine)], frames)
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf])
+@pytest.mark.parametrize("place", ["scl_slope", "scl_inter"])
+def test_a_scale_that_is_no_number(number: float, place: str, tmp_path: Path) -> None:
+    scale = (number, 0.0) if place == "scl_slope" else (1.0, number)
+    with pytest.raises(Mismatch):
+        save(tmp_path, *right(Series.of()), scale)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("pixdim", [1, 7, 8, 9, 1, 1, 1, 1]),
+        ("xyzt_units", 1),
+        ("xyzt_units", 3),
+        ("qoffset_x", np.nan),
+    ],
+)
+def test_headers_that_say_something_else(name: str, value: Any, tmp_path: Path) -> None:
+    image = Series.of().nifti()
+    header: Any = image.header
+    header[name] = value
+    image.header["scl_slope"], image.header["scl_inter"] = 1, 0
+    data = np.asanyarray(image.dataobj)
+    header["magic"], header["vox_offset"] = b"n+1", 352
+    (tmp_path / "out.nii").write_bytes(header.binaryblock + b"\0" * 4 + data.tobytes(order="F"))
+    with pytest.raises(Mismatch):
+        Volumes.load(tmp_path / "out.nii")
+
+
+def test_five_dimensions(tmp_path: Path) -> None:
+    data, affine = right(Series.of(2))
+    with pytest.raises(Mismatch, match="more than four dimensions"):
+        save(tmp_path, data.reshape(*data.shape[:3], 1, 2), affine)
+
+
+def test_background_in_several_files(tmp_path: Path) -> None:
+    """Of equal planes, the one that is next in time is meant."""
+    stored = Series.of(2).stored
+    one, other = stored.copy(), stored[::-1].copy() + 3
+    one[1], other[0] = 0, 0
+    frames = []
+    for number, each in enumerate([Series(one), Series(other)]):
+        folder = each.write(tmp_path / str(number), EchoTime=str(5 - number))
+
+        def change(image: Any, volume: int, index: int, number: int = number) -> None:
+            image.InstanceNumber = 1 + 8 * volume + 2 * index + (1 - number)
+
+        frames += numbered(folder, change)
+    files = [
+        save(tmp_path, *right(Series(each)), name=f"{n}.nii") for n, each in enumerate([one, other])
+    ]
+    assert check(files, frames)
