@@ -24,7 +24,8 @@ from icf_tools.archive.identity import IDENTIFYING, Identity
 from icf_tools.derive import scrub
 from icf_tools.derive.frames import Broken, Frame, NoFrames, header_of, read_frames
 from icf_tools.derive.gradients import check_gradients
-from icf_tools.derive.planes import Match, Mismatch, Volumes, check
+from icf_tools.derive.planes import Match, check
+from icf_tools.derive.volumes import Mismatch, Volumes
 from icf_tools.dicom.header import Wanted
 from icf_tools.index.scan import Record
 from icf_tools.model.dicom import SERIES
@@ -154,7 +155,7 @@ def _names(series: Sequence[Series], told_by: Callable[[str], bool]) -> dict[str
     for each in series:
         words = re.findall("[A-Za-z0-9]+", each.description)
         description = "-".join(words)[:100]
-        if told_by(each.description) or told_by(description):
+        if not each.description.isascii() or told_by(each.description) or told_by(description):
             description = ""
         digest = hashlib.sha256(each.uid.encode()).hexdigest()[:8]
         parts = [f"{each.number:03}", description, digest if counts[each.number] > 1 else ""]
@@ -238,7 +239,10 @@ def _outputs(folder: Path, name: str, told_by: Callable[[str], bool]) -> Iterato
     for made in sorted(folder.iterdir()):
         if made.stem not in volumes or made.suffix not in (".nii", ".json", ".bval", ".bvec"):
             continue
-        path = made.with_name(f"{name}{made.name.removeprefix('out')}")
+        suffix = made.name.removeprefix("out")
+        if not re.fullmatch("[A-Za-z0-9._-]+", suffix) or told_by(suffix):
+            raise Mismatch(name, "the name of a file that it made may tell who was scanned")
+        path = made.with_name(f"{name}{suffix}")
         digest = hashlib.sha256()
         if made.suffix == ".nii":
             path = path.with_suffix(".nii.gz")

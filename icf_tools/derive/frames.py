@@ -311,7 +311,9 @@ def _about(values: dict[str, Value]) -> tuple[tuple[float | None, ...], tuple[st
     """Order, kind and acquisition of a Frame."""
     order = tuple(_moment(keyword, values.get(keyword)) for keyword in ORDERS)
     part = [word for word in _words(values.get("ImageType", [])) if word in ("M", "P", "R", "I")]
-    kind = (str(values.get("EchoTime", "")), str(values.get("EchoNumbers", "")), *part[:1])
+    echo = values.get("EchoTime", 0)
+    rounded = "" if isinstance(echo, list) else f"{float(echo):.2f}"
+    kind = (rounded, str(values.get("EchoNumbers", "")), *part[:1])
     return order, kind, str(values.get("AcquisitionNumber", ""))
 
 

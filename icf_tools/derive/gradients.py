@@ -7,7 +7,7 @@ Format: FSL; BIDS specification, "Diffusion imaging data".
 
 import numpy as np
 
-from icf_tools.derive.planes import Mismatch
+from icf_tools.derive.volumes import Mismatch
 
 _UNWEIGHTED = 50.0  # s/mm²; below it a direction says nothing
 _TOLERANCE = 0.01  # of a vector's length

@@ -12,7 +12,7 @@ import shutil
 import tempfile
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +83,10 @@ def convert_tarball(
             for converted in convert(
                 tarball, chosen, Path(work), everyone, jobs=jobs, progress=progress
             ):
+                if lost:
+                    said = f"{lost} images of the tarball are in no series"
+                    reason = "; ".join(filter(None, [converted.reason, said]))
+                    converted = replace(converted, reason=reason)
                 for output in converted.outputs:
                     _put(output.path, folder / output.name)
                 done.append(converted)

@@ -8,96 +8,21 @@ no frame explains; the planes of one place must follow each other in the order
 in which they were taken. Whatever a converter did, a file that passes is right.
 """
 
-import gzip
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import nibabel
 import numpy as np
 from numpy.typing import NDArray
 
 from icf_tools.derive.frames import ORDERS, Frame
-from icf_tools.errors import Damaged
-
-TOLERANCE = 0.02
-"""Voxels that a frame may lie beside its plane; right results were off by 0.0022 at most."""
+from icf_tools.derive.volumes import TOLERANCE, Mismatch, Volumes
 
 _TO_RAS = np.diag([-1.0, -1.0, 1.0])  # DICOM counts to the left and to the back, NIfTI does not
 
 
 Place = tuple[float, ...]  # of a frame's corner, mm, to 0.01
-
-
-class Mismatch(Damaged):
-    message = "{}: {}; do not use it, convert the images again"
-
-
-@dataclass(frozen=True, slots=True)
-class Volumes:
-    """A NIfTI file as it is stored."""
-
-    name: str
-    stored: NDArray[Any]  #: (x, y, z, volume)
-    affine: NDArray[np.float64]  #: from voxel to mm, RAS
-    slope: float
-    intercept: float
-
-    @classmethod
-    def load(cls, path: Path) -> "Volumes":
-        """Raises Mismatch where it cannot be read, or says two things of where it lies."""
-        try:
-            return cls._load(path)
-        except Mismatch:
-            raise
-        except Exception as err:  # nibabel raises what a broken file leads it to
-            raise Mismatch(path.name, "it cannot be read as NIfTI-1") from err
-
-    @classmethod
-    def _load(cls, path: Path) -> "Volumes":
-        image = nibabel.Nifti1Image.from_filename(path)
-        proxy: Any = image.dataobj
-        stored = np.asanyarray(proxy.get_unscaled())
-        header: Any = image.header
-        affine = header.get_best_affine()
-        if header["sform_code"] <= 0 and header["qform_code"] <= 0:
-            raise Mismatch(path.name, "it does not say where it lies")
-        if stored.dtype.kind not in "iuf" or stored.ndim < 3 or 0 in stored.shape:
-            raise Mismatch(path.name, "it holds no volume")
-        if any(size > 1 for size in stored.shape[4:]):
-            raise Mismatch(path.name, "it has more than four dimensions")
-        if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
-            raise Mismatch(path.name, "its affine is singular")
-        voxel = np.linalg.norm(affine[:3, :3], axis=0)
-        if not np.allclose(np.abs(header["pixdim"][1:4]), voxel, rtol=1e-3):
-            raise Mismatch(path.name, "its pixdim is not that of its affine")
-        if header.get_xyzt_units()[0] not in ("mm", "unknown"):
-            raise Mismatch(path.name, "it does not count in mm")
-        if header["sform_code"] > 0 and header["qform_code"] > 0:
-            corners = np.array(np.meshgrid(*[(0, size - 1) for size in stored.shape[:3]]))
-            apart = header.get_sform() - header.get_qform()
-            beside = np.abs(apart[:3, :3] @ corners.reshape(3, -1) + apart[:3, 3:]).max()
-            if not beside <= TOLERANCE * voxel.min():
-                raise Mismatch(path.name, "its sform and its qform differ")
-        # nibabel takes a slope that is no number for 1, others do not
-        scale = [float(np.frombuffer(_raw(path), "<f4", 1, place)[0]) for place in (112, 116)]
-        if not np.isfinite(scale).all():
-            raise Mismatch(path.name, "its slope or its intercept is no number")
-        return cls(
-            path.name,
-            stored.reshape(*stored.shape[:3], -1, order="F"),
-            affine,
-            float(proxy.slope),
-            float(proxy.inter),
-        )
-
-
-def _raw(path: Path) -> bytes:
-    """The header as it stands in the file."""
-    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-        return file.read(348)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +78,8 @@ def check(files: Sequence[Volumes], frames: Sequence[Frame]) -> Match:
             raise Mismatch(what, f"no plane is where {_name(frame)} was taken")
     faults = []
     several = sum(file.stored.shape[3] for file in files) > 1
+    if several:
+        _check_complete(files[0].name, frames)
     for position, name in enumerate(ORDERS):
         order = [frame.order[position] for frame in frames]
         if None in order and (several or name != ORDERS[0]):
@@ -160,6 +87,7 @@ def check(files: Sequence[Volumes], frames: Sequence[Frame]) -> Match:
         moments = [moment or 0.0 for moment in order]
         try:
             taken = _assign(files, frames, places, moments)
+            _check_kinds(frames, taken)
             if several:
                 _check_together(frames, taken, moments, exact=not name.endswith("Time"))
         except Mismatch as err:
@@ -193,31 +121,43 @@ def _check_together(
         room = 1e-6 if exact else abs(sum(apart)) / len(apart) / 2
         if max(apart) - min(apart) > room:
             raise Mismatch(file, f"volume {volume + 1} holds images that were not taken together")
-        of_file = [*numbers, *volumes[file, 0]]
-        if len({frames[number].kind for number in of_file}) > 1:
-            raise Mismatch(file, "it holds images of several echoes, or of magnitude and phase")
         for place, number in places.items():
             moment = frames[number].order[ORDERS.index("AcquisitionTime")]
-            if moment is not None and moment < last.get((file, place), moment):
+            if moment is not None and 0 < last.get((file, place), moment) - moment < 43200:
                 raise Mismatch(file, f"volume {volume + 1} was taken before the volume before it")
             if moment is not None:
                 last[file, place] = moment
-    told: dict[str, list[set[object]]] = {
-        "AcquisitionNumber": [
-            {frames[number].acquisition for number in numbers} for numbers in volumes.values()
-        ],
-        "TemporalPositionIdentifier": [
-            {frames[number].order[1] for number in numbers} for numbers in volumes.values()
-        ],
-    }
-    for name, by_volume in told.items():
-        if len(set.union(*by_volume)) == len(volumes) and any(len(each) > 1 for each in by_volume):
-            raise Mismatch(next(iter(volumes))[0], f"a volume holds images of several {name}s")
-    numbers_taken = {frame.order[0] for frame in frames}
-    if exact and None not in numbers_taken:
-        whole = sorted(int(number) for number in numbers_taken if number is not None)
-        if len(whole) == len(set(whole)) and whole[-1] - whole[0] + 1 > len(whole):
-            raise Mismatch(next(iter(volumes))[0], "images are missing: InstanceNumber has gaps")
+    for name, told in (
+        ("AcquisitionNumber", {number: frames[number].acquisition or None for number in taken}),
+        ("TemporalPositionIdentifier", {number: frames[number].order[1] for number in taken}),
+    ):
+        for file in {file for file, _ in volumes}:
+            mine = [number for number, plane in taken.items() if plane.file == file]
+            values = {told[number] for number in mine}
+            at = {(told[number], *np.round(frames[number].corner, 2)) for number in mine}
+            # it counts volumes where it never says the same twice of one place
+            if None in values or len(at) < len(mine) or len(values) in (1, len(mine)):
+                continue
+            for (other, volume), numbers in volumes.items():
+                if other == file and len({told[number] for number in numbers}) > 1:
+                    raise Mismatch(file, f"volume {volume + 1} holds images of several {name}s")
+
+
+def _check_complete(name: str, frames: Sequence[Frame]) -> None:
+    """Whichever element orders the volumes, a gap in the numbers is an image that is lost."""
+    moments = [frame.order[0] for frame in frames if frame.order[0] is not None]
+    numbers = {int(moment) for moment in moments}
+    if numbers and max(numbers) - min(numbers) + 1 > len(numbers):
+        raise Mismatch(name, "images are missing: InstanceNumber has gaps")
+
+
+def _check_kinds(frames: Sequence[Frame], taken: dict[int, Plane]) -> None:
+    kinds: dict[str, set[tuple[str, ...]]] = {}
+    for number, plane in taken.items():
+        kinds.setdefault(plane.file, set()).add(frames[number].kind)
+    for file, found in kinds.items():
+        if len(found) > 1:
+            raise Mismatch(file, "it holds images of several echoes, or of magnitude and phase")
 
 
 def holds_any(file: Volumes, frames: Sequence[Frame]) -> bool:
@@ -290,10 +230,12 @@ def _assign(
         views: dict[_Fit, NDArray[Any]] = {
             fit: fit.planes(file.stored) for fit, _ in place.values()
         }
+        kinds = _kinds(file, frames, stacks, views, place)
         for index in range(depth):
             waiting = [number for number in stacks.get(index, ()) if number not in taken]
             last = None
             for volume in range(file.stored.shape[3]):
+                waiting.sort(key=lambda number: frames[number].kind not in kinds)
                 equal = (
                     number
                     for number in waiting
@@ -318,6 +260,26 @@ def _assign(
             what = ", ".join(file.name for file in files)
             raise Mismatch(what, f"{_name(frame)} is in no volume")
     return taken
+
+
+def _kinds(
+    file: Volumes,
+    frames: Sequence[Frame],
+    stacks: dict[int, list[int]],
+    views: dict[_Fit, NDArray[Any]],
+    place: dict[int, tuple[_Fit, int]],
+) -> set[tuple[str, ...]]:
+    """The kind of the file, by a plane that only one kind explains; all of them if none does."""
+    every = {frames[number].kind for number in place}
+    for index, numbers in stacks.items() if len(every) > 1 else ():
+        found = {
+            frames[number].kind
+            for number in numbers
+            if _equal(views[place[number][0]][index, 0], file, frames[number])
+        }
+        if len(found) == 1:
+            return found
+    return every
 
 
 def _depth(file: Volumes, fits: Iterable[_Fit]) -> int:

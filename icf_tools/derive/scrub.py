@@ -13,7 +13,7 @@ import struct
 from collections.abc import Callable
 from pathlib import Path
 
-from icf_tools.derive.planes import Mismatch
+from icf_tools.derive.volumes import Mismatch
 from icf_tools.model.dicom import DENIED
 
 _TEXTS_KEPT = frozenset(

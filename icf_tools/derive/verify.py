@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from icf_tools.derive.frames import Broken, Frame, NoFrames, read_frames
-from icf_tools.derive.planes import Mismatch, Volumes, check, holds_any
+from icf_tools.derive.planes import check, holds_any
+from icf_tools.derive.volumes import Mismatch, Volumes
 from icf_tools.errors import Damaged, NotFound
 from icf_tools.model.progress import Progress
 

@@ -25,7 +25,7 @@ from icf_tools.derive.nifti import (
     OtherContent,
     convert_tarball,
 )
-from icf_tools.derive.planes import Mismatch
+from icf_tools.derive.volumes import Mismatch
 from icf_tools.model.visit import StorePath, Visit
 from tests import dicoms
 from tests.derive.series import AXIAL, CORONAL, OBLIQUE, SAGITTAL, Series
@@ -397,6 +397,7 @@ def test_a_time_series_that_lost_an_image_at_each_place(
         ("ISO_IR 144", "Люкceмбypг", "T1 Люкceмбypг"),
         ("ISO_IR 100", "Müller^Ä", "T1 Mueller"),
         (None, "Doe^John", "T1_doe_x"),
+        ("ISO_IR 192", "Müller^Eva", "t1 MÃ¼ller"),
     ],
 )
 def test_no_identity_in_any_script(
@@ -478,3 +479,21 @@ def test_reports_of_one_tarball_are_joined_and_of_two_are_not(tmp_path: Path) ->
     with pytest.raises(OtherContent):
         convert_tarball(tarball, tmp_path / "nifti")
     assert sorted(os.listdir(tmp_path / "nifti")) == before
+
+
+def test_what_a_converter_calls_its_files_may_tell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """dcm2niix puts the name of a coil there."""
+    [plain] = module.CONVERTERS.values()
+
+    def run(source: Path, made: Path) -> None:
+        plain(source, made)
+        for path in list(made.iterdir()):
+            path.rename(path.with_name(path.name.replace("out", "out_cMustermann")))
+
+    monkeypatch.setattr(module, "CONVERTERS", {"dcm2niix": run})
+    Series.of().write(tmp_path / "in")
+    [converted] = convert(tmp_path / "in").series
+    assert (converted.status, converted.outputs) == ("failed", ())
+    assert "Mustermann" not in (tmp_path / "nifti" / "series.json").read_text()

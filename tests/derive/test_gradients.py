@@ -3,7 +3,7 @@
 import pytest
 
 from icf_tools.derive.gradients import check_gradients
-from icf_tools.derive.planes import Mismatch
+from icf_tools.derive.volumes import Mismatch
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ import pytest
 from numpy.typing import NDArray
 
 from icf_tools.derive.frames import Frame, read_frames
-from icf_tools.derive.planes import Match, Mismatch, Volumes, check
+from icf_tools.derive.planes import Match, check
+from icf_tools.derive.volumes import Mismatch, Volumes
 from tests.derive.series import AXIAL, CORONAL, OBLIQUE, SAGITTAL, Series
 
 ORIENTATIONS = {"axial": AXIAL, "coronal": CORONAL, "sagittal": SAGITTAL, "oblique": OBLIQUE}
@@ -419,3 +420,64 @@ def test_background_in_several_files(tmp_path: Path) -> None:
         save(tmp_path, *right(Series(each)), name=f"{n}.nii") for n, each in enumerate([one, other])
     ]
     assert check(files, frames)
+
+
+def test_one_volume_of_two_echoes(tmp_path: Path) -> None:
+    series = Series.of()
+
+    def change(image: Any, volume: int, index: int) -> None:
+        image.EchoTime = str(5 + index // 2)
+
+    frames = numbered(series.write(tmp_path / "dicom"), change)
+    with pytest.raises(Mismatch, match="several echoes"):
+        check([save(tmp_path, *right(series))], frames)
+
+
+def test_a_gap_in_the_numbers_is_final(tmp_path: Path) -> None:
+    """No other element may explain what is left."""
+    series = Series.of(3)
+    folder = series.write(tmp_path / "dicom", AcquisitionNumber=None)
+    kept = series.stored[:2].copy()
+    for index, volume in enumerate((0, 2, 0, 2)):
+        kept[:, index] = np.delete(series.stored[:, index], volume, axis=0)
+        (folder / f"im{1 + volume * 4 + index:04}.dcm").unlink()
+    made = save(tmp_path, *right(Series(kept)))
+    with pytest.raises(Mismatch, match="InstanceNumber has gaps"):
+        check([made], numbered(folder, slice_by_slice))
+
+
+def test_a_series_across_midnight(tmp_path: Path) -> None:
+    series = Series.of(3)
+
+    def change(image: Any, volume: int, index: int) -> None:
+        image.AcquisitionTime = ["235959", "000001", "000003"][volume]
+
+    frames = numbered(series.write(tmp_path / "dicom"), change)
+    assert check([save(tmp_path, *right(series))], frames).order == "InstanceNumber"
+
+
+def test_blank_slices_of_interleaved_echoes(tmp_path: Path) -> None:
+    echoes = [Series.of(3), Series(Series.of(3).stored + 9)]
+    frames, files = [], []
+    for number, echo in enumerate(echoes):
+        echo.stored[:, 3] = 0
+        folder = echo.write(tmp_path / str(number), EchoTime=str(5 + number), AcquisitionTime=None)
+
+        def change(image: Any, volume: int, index: int, number: int = number) -> None:
+            image.InstanceNumber = 1 + 8 * volume + 2 * index + number
+            image.AcquisitionNumber = 1
+
+        frames += numbered(folder, change)
+        files.append(save(tmp_path, *right(echo), name=f"{number}.nii"))
+    assert check(files, frames)
+    assert check(files[::-1], frames)
+
+
+def test_an_acquisition_number_for_each_slice(tmp_path: Path) -> None:
+    series = Series.of(4)
+
+    def change(image: Any, volume: int, index: int) -> None:
+        image.AcquisitionNumber = index + 1
+
+    frames = numbered(series.write(tmp_path / "dicom"), change)
+    assert check([save(tmp_path, *right(series))], frames)
