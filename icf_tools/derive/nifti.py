@@ -122,10 +122,11 @@ def _locked(folder: Path) -> Iterator[None]:
     """Be the only one who writes to a folder, without a file of that in it."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as err:
+            raise FolderLocked(folder) from err
         yield
-    except BlockingIOError as err:
-        raise FolderLocked(folder) from err
     finally:
         os.close(handle)
 

@@ -66,10 +66,9 @@ class Scan:
 
 def scan(tarball: Path, tags: tuple[Tag, ...], progress: Progress = lambda *_: None) -> Scan:
     """Read the tarball once. Raises NoTarball and DamagedTarball."""
-    try:
-        file = tarball.open("rb", buffering=0)
-    except FileNotFoundError as err:
-        raise NoTarball(tarball) from err
+    if not tarball.is_file():  # a pipe would be waited for
+        raise NoTarball(tarball)
+    file = tarball.open("rb", buffering=0)
     result = Scan(size=tarball.stat().st_size)
     wanted = Wanted.of(tags)
     whole_digest = hashlib.md5(usedforsecurity=False)

@@ -1,6 +1,7 @@
 """icf check-nifti as a user runs it."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -122,7 +123,9 @@ def test_convert_what_is_right(icf: Run, tarball: str, tmp_path: Path) -> None:
 
 
 def test_convert_refuses(icf: Run, tarball: str, tmp_path: Path) -> None:
-    assert icf("convert", "nowhere.tar").returncode == 3
+    os.mkfifo(tmp_path / "pipe.tar")
+    for nothing in ("nowhere.tar", "pipe.tar", "store"):
+        assert icf("convert", nothing).returncode == 3
     assert icf("convert", tarball, "--series", "9").returncode == 3
     assert icf("convert", tarball, "-j", "0").returncode == 2
     (tmp_path / "cut.tar").write_bytes((tmp_path / tarball).read_bytes()[:5000])
