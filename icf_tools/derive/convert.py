@@ -9,7 +9,6 @@ is never believed: whatever its exit code, its files are held against the images
 import gzip
 import hashlib
 import mmap
-import os
 import re
 import shutil
 import subprocess
@@ -22,6 +21,7 @@ from typing import Literal
 
 from icf_tools.archive.identity import IDENTIFYING, Identity
 from icf_tools.derive import scrub
+from icf_tools.derive.converters import CONVERTERS, version_of
 from icf_tools.derive.frames import Broken, Frame, NoFrames, header_of, read_frames
 from icf_tools.derive.gradients import check_gradients
 from icf_tools.derive.planes import Match, check
@@ -209,7 +209,7 @@ def _convert(
             why = err.args[1] if isinstance(err, Mismatch) else "what it wrote cannot be read"
             reasons.append(f"{converter}: {why}")
             continue
-        used, said = _version(converter), "; ".join(reasons)
+        used, said = version_of(converter), "; ".join(reasons)
         return Converted(series, "verified", said, used, match.order, match.digest, outputs)
     return Converted(series, "failed", "; ".join(reasons))
 
@@ -264,36 +264,3 @@ def _outputs(folder: Path, name: str, told_by: Callable[[str], bool]) -> Iterato
             path.write_bytes(content)
             digest.update(content)
         yield Output(path, digest.hexdigest())
-
-
-def _dcm2niix(source: Path, made: Path) -> None:
-    import dcm2niix
-
-    # -g i: no settings of the user; -ba y: anonymous; -p n: the slope that DICOM has
-    options = ["-g", "i", "-b", "y", "-ba", "y", "-z", "n", "-p", "n", "-f", "out"]
-    done = subprocess.run(
-        [dcm2niix.bin, *options, "-o", str(made), str(source)],
-        env={"PATH": os.defpath, "HOME": str(made), "LC_ALL": "C", "TZ": "UTC"},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        errors="replace",
-        check=False,
-        timeout=3600,
-    )
-    for path in made.iterdir():
-        # what it resampled beside the volume is no image any more
-        if re.search("_(Eq|Tilt)(_|\\.)", path.name):
-            path.unlink()
-    if not any(made.glob("*.nii")):
-        raise Mismatch("no file", f"it made no file (exit code {done.returncode})")
-
-
-CONVERTERS: dict[str, Callable[[Path, Path], None]] = {"dcm2niix": _dcm2niix}
-"""What is tried, in this order: each writes out*.nii, and what belongs to them."""
-
-
-def _version(converter: str) -> str:
-    from importlib.metadata import version
-
-    return f"{converter} {version(converter)}"
