@@ -113,21 +113,49 @@ def annex(
     yield "trust.log", f"{ids.remote(ICF)} 0 timestamp={when}s\n"
 
     key = tarball_key(facts)
-    stem = f"{branch_directory(key)}/{key_file(key)}.log"
-    yield stem, f"{when}s 1 {ids.remote(UNCURL)}\n"
-    yield f"{stem}.web", f"{when}s 1 :{store_url}/{facts.store_path}\n"
+    places, urls = log_paths(key)
+    yield places, f"{when}s 1 {ids.remote(UNCURL)}\n"
+    yield urls, f"{when}s 1 :{store_url}/{facts.store_path}\n"
 
     present = _lines(f"{when}s 1 {ids.remote(name)}" for name in (ARCHIVIST, ICF))
     present_without_offset = f"{when}s 1 {ids.remote(ARCHIVIST)}\n"
     for same_key in _by_key(contents):
-        stem = f"{branch_directory(same_key[0].key)}/{key_file(same_key[0].key)}.log"
+        places, urls = log_paths(same_key[0].key)
         known = all(entry.record.offset is not None for entry in same_key)
-        yield stem, present if known else present_without_offset
-        urls = (f"{when}s 1 :{member_url(key, entry.record)}" for entry in same_key)
-        yield f"{stem}.web", _lines(urls)
+        yield places, present if known else present_without_offset
+        members = (f"{when}s 1 :{member_url(key, entry.record)}" for entry in same_key)
+        yield urls, _lines(members)
         fields = _fields(same_key)
         if fields:
-            yield f"{stem}.met", f"{when}s {metadata_values(fields)}\n"
+            yield f"{places}.met", f"{when}s {metadata_values(fields)}\n"
+
+
+def derived(
+    before: Mapping[str, str | None],
+    uncurl: UUID,
+    keys: Iterable[AnnexKey],
+    folder_url: str,
+    when: int,
+) -> Iterator[tuple[str, str]]:
+    """Files of the branch git-annex for content that lies in a folder by its key.
+
+    `before` is what the branch has of them; `uncurl` the remote that gets it.
+    """
+    for key in keys:
+        for path, line in zip(
+            log_paths(key),
+            (f"{when}s 1 {uncurl}", f"{when}s 1 :{folder_url}/{key_file(key)}"),
+            strict=True,
+        ):
+            known = (before.get(path) or "").splitlines()
+            if line.partition(" ")[2] not in {each.partition(" ")[2] for each in known}:
+                yield path, _lines([*known, line])
+
+
+def log_paths(key: AnnexKey) -> tuple[str, str]:
+    """Where the branch git-annex says where the content of a key is, and its URLs."""
+    stem = f"{branch_directory(key)}/{key_file(key)}.log"
+    return stem, f"{stem}.web"
 
 
 def member_url(tarball: AnnexKey, record: Record) -> str:

@@ -1,4 +1,4 @@
-"""Two commits in a bare repository, written by git from one stream.
+"""Commits in a bare repository, written by git from one stream.
 
 in: files of both branches    out: commit ids, and the repository as a folder
 
@@ -8,7 +8,7 @@ has the time and the author it is given, so its id depends on nothing else.
 
 import os
 import subprocess
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,17 +34,25 @@ class Commit:
     message: str
     files: Iterable[tuple[str, str]]
     links: Iterable[tuple[str, str]] = ()
+    gone: Iterable[str] = ()  #: paths that its parent has
 
 
-def write(folder: Path, commits: dict[str, Commit], when: int) -> dict[str, str]:
-    """Make `folder` a bare repository; return the commit id of each branch.
-
-    `when` is the time of the commits, in seconds since 1970.
-    """
+def create(folder: Path) -> None:
+    """Make an empty folder a bare repository without commits."""
     for name in ("objects/info", "objects/pack", "refs/heads"):
         (folder / name).mkdir(parents=True)
     (folder / "HEAD").write_text("ref: refs/heads/master\n")
     (folder / "config").write_text(_CONFIG)
+
+
+def commit(
+    folder: Path, commits: Mapping[str, Commit], when: int, parents: Mapping[str, str]
+) -> dict[str, str]:
+    """Add a commit to each branch, and a pack with what is new; return their ids.
+
+    `when` is the time of the commits, in seconds since 1970; `parents` the ids
+    of those before them, by branch; none for the first ones.
+    """
     marks = folder / "marks"
     command = ["git", *_options(), "fast-import", "--quiet", "--done", "--date-format=raw"]
     command += ["--depth=0", f"--export-marks={marks}"]
@@ -61,7 +69,7 @@ def write(folder: Path, commits: dict[str, Commit], when: int) -> dict[str, str]
         raise GitFailed("there is no git") from err
     with git:
         with suppress(BrokenPipeError):  # what git says of it is raised below
-            _send(cast("IO[bytes]", git.stdin), commits, when)
+            _send(cast("IO[bytes]", git.stdin), commits, when, parents)
         said = git.communicate()[1].decode(errors="replace").strip()
     if git.returncode:
         raise GitFailed(said.splitlines()[0] if said else f"exit code {git.returncode}")
@@ -70,19 +78,45 @@ def write(folder: Path, commits: dict[str, Commit], when: int) -> dict[str, str]
     return {branch: ids[f":{mark}"] for mark, branch in enumerate(commits, start=1)}
 
 
-def refs_text(ids: dict[str, str]) -> str:
+def contents(folder: Path, tip: str, paths: Iterable[str]) -> dict[str, str | None]:
+    """What a commit has at each of these paths, None for a folder; what it lacks is left out."""
+    wanted = list(paths)
+    asked = "".join(f"{tip}:{path}\n" for path in wanted)
+    done = subprocess.run(
+        ["git", "cat-file", "--batch"],
+        cwd=folder,
+        env=_environment(folder),
+        input=asked.encode("utf-8", "surrogateescape"),
+        capture_output=True,
+        check=False,
+    )
+    if done.returncode:
+        raise GitFailed(done.stderr.decode(errors="replace").strip())
+    found: dict[str, str | None] = {}
+    rest = done.stdout
+    for path in wanted:
+        head, _, rest = rest.partition(b"\n")
+        if not head.endswith(b" missing"):
+            _, kind, size = head.split(b" ")
+            text = rest[: int(size)].decode("utf-8", "surrogateescape")
+            found[path] = None if kind == b"tree" else text
+            rest = rest[int(size) + 1 :]
+    return found
+
+
+def refs_text(ids: Mapping[str, str]) -> str:
     """What datalad-next's git remote helper makes of the repository's refs."""
     lines = (f"{ids[branch]} refs/heads/{branch}\n" for branch in BRANCHES)
     return "".join(lines) + "@refs/heads/master HEAD\n"
 
 
-def packed_refs(ids: dict[str, str]) -> str:
+def packed_refs(ids: Mapping[str, str]) -> str:
     """The file packed-refs; format: git documentation, gitrepository-layout."""
     lines = (f"{ids[branch]} refs/heads/{branch}\n" for branch in BRANCHES)
     return "# pack-refs with: peeled fully-peeled sorted \n" + "".join(lines)
 
 
-def export_files(folder: Path, ids: dict[str, str]) -> Iterator[tuple[str, bytes | Path]]:
+def export_files(folder: Path, ids: Mapping[str, str]) -> Iterator[tuple[str, bytes | Path]]:
     """What a clone needs of the repository, by path, in a fixed order."""
     packs = sorted((folder / "objects/pack").glob("pack-*"))
     names = "".join(f"P {pack.name}\n" for pack in packs if pack.suffix == ".pack")
@@ -113,13 +147,19 @@ def _environment(folder: Path) -> dict[str, str]:
     }
 
 
-def _send(out: IO[bytes], commits: dict[str, Commit], when: int) -> None:
+def _send(
+    out: IO[bytes], commits: Mapping[str, Commit], when: int, parents: Mapping[str, str]
+) -> None:
     """Format: git documentation, git-fast-import."""
-    for mark, (branch, commit) in enumerate(commits.items(), start=1):
-        message = _data(commit.message)
+    for mark, (branch, made) in enumerate(commits.items(), start=1):
+        message = _data(made.message)
         head = f"commit refs/heads/{branch}\nmark :{mark}\ncommitter {_AUTHOR} {when} +0000\n"
         out.write(head.encode() + message)
-        for mode, files in (("100644", commit.files), ("120000", commit.links)):
+        if branch in parents:
+            out.write(f"from {parents[branch]}\n".encode())
+        for path in made.gone:
+            out.write(b"D " + _quoted(path) + b"\n")
+        for mode, files in (("100644", made.files), ("120000", made.links)):
             for path, content in files:
                 out.write(f"M {mode} inline ".encode() + _quoted(path) + b"\n" + _data(content))
     out.write(b"done\n")

@@ -1,6 +1,6 @@
-"""Deposit a visit's dataset.
+"""Deposit a visit's dataset, and add a version to it.
 
-in: the two metadata files, store URL
+in: the two metadata files, store URL; for a later version what it adds
 out: <visit>_versions.json, <visit>_XDLRA--repo-export, <visit>_XDLRA--refs, in this order
 
 The pair is what datalad-next's `datalad-annex::` git remote reads: a list of
@@ -9,17 +9,25 @@ specifies it.
 """
 
 import tempfile
-import zipfile
-import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO
+from uuid import UUID
 
 from icf_tools.dataset import branch
-from icf_tools.dataset.repository import Commit, export_files, packed_refs, refs_text, write
-from icf_tools.dataset.versions import Version, read_versions, versions_text
+from icf_tools.dataset.export import exported_refs, unpack, write_export
+from icf_tools.dataset.repository import (
+    Commit,
+    GitFailed,
+    commit,
+    contents,
+    create,
+    packed_refs,
+    refs_text,
+)
+from icf_tools.dataset.versions import Change, Version, read_versions, tree, versions_text
 from icf_tools.errors import Conflict, UsageError
 from icf_tools.index.records import NoMetadata, read_images, read_tarball
+from icf_tools.model.key import AnnexKey, symlink_target
 from icf_tools.model.url import checked_url
 from icf_tools.model.visit import StorePath
 from icf_tools.store.deposit import recorded_md5
@@ -61,7 +69,7 @@ class Urls:
 
         Raises NoUrl, BadUrl and BadVersions.
         """
-        versions = read_versions(store)
+        versions = read_versions(store.versions_json)
         if store_url is None and versions:
             store_url = versions[0].store_url
         if store_url is None:
@@ -72,7 +80,7 @@ class Urls:
 
 
 def dataset(store: StorePath, store_url: str | None, deposit_url: str | None = None) -> Deposited:
-    """Write the deposit, or find that it is there.
+    """Write the deposit with all versions on record, or find that it is there.
 
     `store_url` is where the tarballs are, `deposit_url` where this folder is
     served. Raises NoUrl, BadUrl, OtherDeposit, PathClash, NoMetadata,
@@ -82,7 +90,7 @@ def dataset(store: StorePath, store_url: str | None, deposit_url: str | None = N
     if not any(path.exists() for path in (store.tarball_json, store.versions_json, store.refs)):
         raise NoMetadata(store.visit, store.study)
     with locked(store):
-        versions = read_versions(store)
+        versions = read_versions(store.versions_json)
         complete = store.refs.exists() and store.repo_export.exists()
         if complete and not versions:
             raise OtherDeposit(
@@ -90,16 +98,41 @@ def dataset(store: StorePath, store_url: str | None, deposit_url: str | None = N
             )
         if versions:
             _check_same_urls(store, versions[0], urls)
+        made = not complete or not _is_pair_of(store, versions)
         if complete:
-            _check_pair(store, versions[-1])
-        else:
-            versions = (_deposit(store, versions, urls),)
+            _check_tarball(store, versions[-1])
+        if made:
+            versions = _complete(store, versions, urls)
+        return _deposited(store, versions, made=made)
+
+
+def extend(store: StorePath, change: Change) -> Deposited:
+    """Add a version to a deposit that is complete. The caller holds the visit's lock.
+
+    Raises OtherDeposit, PathClash.
+    """
+    versions = read_versions(store.versions_json)
+    last = versions[-1]
+    with tempfile.TemporaryDirectory(prefix="icf-dataset-") as name:
+        folder = Path(name)
+        unpack(store.repo_export, folder)
+        _check_paths(folder, last.commits["master"], set(change.added) - tree(versions).keys())
+        new = replace(last, n=last.n + 1, timestamp=versions[0].timestamp + last.n, change=change)
+        new = replace(new, commits=_grow(store, folder, versions, new))
+        versions = (*versions, new)
+        with new_file(store.versions_json, replace=True) as out:
+            out.write(versions_text(versions))
+        _write_pair(store, folder, new)
+    return _deposited(store, versions, made=True)
+
+
+def _deposited(store: StorePath, versions: tuple[Version, ...], *, made: bool) -> Deposited:
     return Deposited(
         visit=store.visit.visit,
         version=len(versions),
         commits=versions[-1].commits,
-        clone_url=store.visit.clone_url(urls.deposit),
-        made=not complete,
+        clone_url=store.visit.clone_url(versions[-1].deposit_url),
+        made=made,
     )
 
 
@@ -107,59 +140,145 @@ def _pair(store: StorePath) -> tuple[str, str, str]:
     return store.versions_json.name, store.repo_export.name, store.refs.name
 
 
-def _deposit(store: StorePath, recorded: tuple[Version, ...], urls: Urls) -> Version:
+def _complete(store: StorePath, versions: tuple[Version, ...], urls: Urls) -> tuple[Version, ...]:
+    """Record the first version if none is, and bring the pair to the last one."""
+    with tempfile.TemporaryDirectory(prefix="icf-dataset-") as name:
+        folder = Path(name)
+        stands = _stands(store, versions)
+        if stands:
+            unpack(store.repo_export, folder)
+        else:
+            first = _first(store, folder, urls)
+            if not versions:
+                if store.repo_export.exists() and exported_refs(store.repo_export) != packed_refs(
+                    first.commits
+                ):
+                    raise _other_export(store)
+                versions = (first,)
+                with new_file(store.versions_json) as out:
+                    out.write(versions_text(versions))
+            elif versions[0] != first:
+                raise _other_record(store)
+        for n in range(max(stands, 1), len(versions)):
+            if _grow(store, folder, versions[:n], versions[n]) != versions[n].commits:
+                raise _other_record(store)
+        _write_pair(store, folder, versions[-1])
+    return versions
+
+
+def _stands(store: StorePath, versions: tuple[Version, ...]) -> int:
+    """The number of the version that the exported repository has; 0 where there is none."""
+    if not versions or not store.repo_export.exists():
+        return 0
+    exported = exported_refs(store.repo_export)
+    for version in versions:
+        if exported == packed_refs(version.commits):
+            return version.n
+    raise _other_export(store)
+
+
+def _write_pair(store: StorePath, folder: Path, version: Version) -> None:
+    if exported_refs(store.repo_export) != packed_refs(version.commits):
+        with new_file(store.repo_export, replace=True) as out:
+            write_export(out, folder, version.commits)
+    with new_file(store.refs, replace=True) as out:
+        out.write(refs_text(version.commits).encode())
+
+
+def _first(store: StorePath, folder: Path, urls: Urls) -> Version:
     facts = read_tarball(store)
     ids = branch.Identity.of(store.visit, facts.md5)
     when = facts.timestamp
     contents = branch.entries(facts, [*facts.files, *read_images(store, facts)])
     contents.sort(key=lambda entry: entry.path)
-    with tempfile.TemporaryDirectory(prefix="icf-dataset-") as name:
-        folder = Path(name)
-        commits = write(
-            folder,
-            {
-                "master": Commit(
-                    f"Visit {store.visit}: {len(contents)} files\n",
-                    branch.master_files(ids),
-                    branch.master_links(facts, contents),
-                ),
-                "git-annex": Commit(
-                    "Register the files of the visit\n",
-                    branch.annex(ids, facts, contents, urls.store, when),
-                ),
-            },
-            when,
-        )
-        version = Version(
-            n=1,
-            timestamp=when,
-            store_url=urls.store,
-            deposit_url=urls.deposit,
-            size=facts.size,
-            md5=facts.md5,
-            commits=commits,
-        )
-        if not recorded:
-            with new_file(store.versions_json) as out:
-                out.write(versions_text((version,)))
-        elif recorded != (version,):
-            said = f"a record in {store.versions_json.name} that its metadata does not give"
-            raise OtherDeposit(store.visit, said, *_pair(store))
-        if not store.repo_export.exists():
-            with new_file(store.repo_export) as out:
-                _write_export(out, folder, commits)
-        elif _exported_refs(store.repo_export) != packed_refs(commits):
-            raise OtherDeposit(store.visit, f"another {store.repo_export.name}", *_pair(store))
-    with new_file(store.refs) as out:
-        out.write(refs_text(commits).encode())
-    return version
+    create(folder)
+    commits = commit(
+        folder,
+        {
+            "master": Commit(
+                f"Visit {store.visit}: {len(contents)} files\n",
+                branch.master_files(ids),
+                branch.master_links(facts, contents),
+            ),
+            "git-annex": Commit(
+                "Register the files of the visit\n",
+                branch.annex(ids, facts, contents, urls.store, when),
+            ),
+        },
+        when,
+        {},
+    )
+    return Version(
+        n=1,
+        timestamp=when,
+        store_url=urls.store,
+        deposit_url=urls.deposit,
+        size=facts.size,
+        md5=facts.md5,
+        commits=commits,
+    )
 
 
-def _check_pair(store: StorePath, last: Version) -> None:
-    """See that it is what the record says, and so is the tarball that the store knows."""
-    pair = store.refs.read_text(errors="replace"), _exported_refs(store.repo_export)
-    if pair != (refs_text(last.commits), packed_refs(last.commits)):
+def _grow(
+    store: StorePath, folder: Path, before: tuple[Version, ...], version: Version
+) -> dict[str, str]:
+    """Add the commits of a version to a repository that has those before it."""
+    parents = before[-1].commits
+    added = {path: AnnexKey.parse(key) for path, key in sorted(version.change.added.items())}
+    keys = sorted(set(added.values()), key=str)
+    logs = [path for key in keys for path in branch.log_paths(key)]
+    known = contents(folder, parents["git-annex"], ["uuid.log", *logs])
+    folder_url = f"{version.deposit_url}/{store.visit.annex_path}"
+    return commit(
+        folder,
+        {
+            "master": Commit(
+                version.change.message,
+                (),
+                [(path, symlink_target(path, key)) for path, key in added.items()],
+                version.change.gone,
+            ),
+            "git-annex": Commit(
+                "Register what was made of the visit\n",
+                branch.derived(known, _uncurl(known), keys, folder_url, version.timestamp),
+            ),
+        },
+        version.timestamp,
+        parents,
+    )
+
+
+def _uncurl(known: dict[str, str | None]) -> UUID:
+    for line in (known.get("uuid.log") or "").splitlines():
+        uuid, _, rest = line.partition(" ")
+        if rest.rpartition(" timestamp=")[0] == branch.UNCURL:
+            return UUID(uuid)
+    raise GitFailed("the dataset has no remote uncurl")
+
+
+def _check_paths(folder: Path, tip: str, new: set[str]) -> None:
+    """See that nothing of the tarball is where something new is to be. Raises PathClash."""
+    folders = {
+        "/".join(path.split("/")[:end]) for path in new for end in range(1, path.count("/") + 1)
+    }
+    there = contents(folder, tip, sorted(new | folders))
+    for path, content in there.items():
+        if path in new or content is not None:
+            raise branch.PathClash(path, "a file of the tarball", "what is made of it")
+
+
+def _is_pair_of(store: StorePath, versions: tuple[Version, ...]) -> bool:
+    """Whether the pair is of the last version; it may be of an earlier one, and of no other."""
+    shown = store.refs.read_text(errors="replace")
+    exported = exported_refs(store.repo_export)
+    texts = [(refs_text(each.commits), packed_refs(each.commits)) for each in versions]
+    if shown not in dict(texts) or exported not in dict(texts).values():
         raise OtherDeposit(store.visit, "a pair that is not of its record", *_pair(store))
+    return (shown, exported) == texts[-1]
+
+
+def _check_tarball(store: StorePath, last: Version) -> None:
+    """See that the tarball that the store knows is that of the record."""
     if store.tarball_json.exists():
         read_tarball(store)  # refuses that of another visit
     sizes = {last.size, store.tarball.stat().st_size if store.tarball.exists() else last.size}
@@ -176,27 +295,10 @@ def _check_same_urls(store: StorePath, first: Version, urls: Urls) -> None:
             raise OtherDeposit(store.visit, f"the {kind} {there}, not {asked}", *_pair(store))
 
 
-def _write_export(out: BinaryIO, folder: Path, commits: dict[str, str]) -> None:
-    with zipfile.ZipFile(out, "w") as archive:
-        for name, content in export_files(folder, commits):
-            info = zipfile.ZipInfo(name)  # dated 1980-01-01
-            info.create_system = 3
-            info.compress_type = zipfile.ZIP_STORED if name.endswith("/") else zipfile.ZIP_DEFLATED
-            info.external_attr = (0o40755 if name.endswith("/") else 0o100644) << 16
-            with archive.open(info, "w") as member:
-                if isinstance(content, Path):
-                    with content.open("rb") as file:
-                        while piece := file.read(1 << 20):
-                            member.write(piece)
-                else:
-                    member.write(content)
+def _other_export(store: StorePath) -> OtherDeposit:
+    return OtherDeposit(store.visit, f"another {store.repo_export.name}", *_pair(store))
 
 
-def _exported_refs(path: Path) -> str | None:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            if archive.testzip() is not None:
-                return None
-            return archive.read("packed-refs").decode()
-    except (zipfile.BadZipFile, zlib.error, KeyError, ValueError, EOFError, NotImplementedError):
-        return None
+def _other_record(store: StorePath) -> OtherDeposit:
+    said = f"a record in {store.versions_json.name} that its metadata does not give"
+    return OtherDeposit(store.visit, said, *_pair(store))

@@ -67,6 +67,11 @@ class Visit:
         """Where the tarball lies below the store URL."""
         return f"{self.study}/{self.visit}_dicom.tar"
 
+    @property
+    def annex_path(self) -> str:
+        """Where the content of derivatives lies below the deposit URL."""
+        return f"{self.study}/{self.visit}_annex"
+
     def clone_url(self, deposit_url: str) -> str:
         """What `datalad clone` wants; quote it for a shell."""
         return (
@@ -111,6 +116,15 @@ class StorePath:
         return self._file("versions.json")
 
     @property
+    def series_json(self) -> Path:
+        return self._file("metadata_series.json")
+
+    @property
+    def annex(self) -> Path:
+        """The folder with the content of derivatives, by key."""
+        return self._file("annex")
+
+    @property
     def refs(self) -> Path:
         return self._file("XDLRA--refs")
 
@@ -126,6 +140,7 @@ class StorePath:
             self.md5sum,
             self.dicoms_json,
             self.tarball_json,
+            self.series_json,
             self.versions_json,
             self.repo_export,
             self.refs,

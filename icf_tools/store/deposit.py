@@ -11,7 +11,7 @@ from icf_tools.errors import Damaged, NotFound
 from icf_tools.model.visit import StorePath, Visit
 
 _FILE = re.compile(
-    r"(.+)_(dicom\.tar|dicom\.tar\.md5sum|metadata_(?:dicoms|tarball)\.json|versions\.json"
+    r"(.+)_(dicom\.tar|dicom\.tar\.md5sum|metadata_(?:dicoms|tarball|series)\.json|versions\.json"
     r"|XDLRA--refs|XDLRA--repo-export)"
 )
 

@@ -72,14 +72,14 @@ def locked(store: StorePath) -> Iterator[None]:
 
 
 @contextmanager
-def new_file(path: Path) -> Iterator[BinaryIO]:
+def new_file(path: Path, *, replace: bool = False) -> Iterator[BinaryIO]:
     """Write a file that appears under its name when it is complete, and on disk.
 
     Raises AlreadyThere where the name is taken, before and after writing,
-    CannotWrite and NoRoom; nothing is left then.
+    unless it is one to `replace`; CannotWrite and NoRoom. Nothing is left then.
     The caller holds the visit's lock.
     """
-    if path.exists():
+    if path.exists() and not replace:
         raise AlreadyThere(path)
     part = _part(path)
     try:
@@ -87,7 +87,10 @@ def new_file(path: Path) -> Iterator[BinaryIO]:
             yield out
             out.flush()
             os.fsync(out.fileno())
-        _link(part, path)
+        if replace:
+            part.replace(path)
+        else:
+            _link(part, path)
     except OSError as err:
         if err.errno in _NO_ROOM:
             raise NoRoom(path, err.strerror) from err

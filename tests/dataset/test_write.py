@@ -79,7 +79,7 @@ def test_the_time_is_the_newest_members(indexed: StorePath, tmp_path: Path) -> N
 
 def test_the_first_version_is_recorded(indexed: StorePath) -> None:
     deposited = dataset(indexed, URL, "https://catalog.example.org")
-    (version,) = read_versions(indexed)
+    (version,) = read_versions(indexed.versions_json)
     assert (version.n, version.store_url) == (1, URL)
     assert version.deposit_url == "https://catalog.example.org"
     assert version.commits == deposited.commits
@@ -263,9 +263,9 @@ def test_versions_that_cannot_be_read(store: StorePath) -> None:
     for text in (json.dumps([good]), "", "{}x", "{}", "[]", "[" * 5000, "[1]", '[{"n": 1}]'):
         store.versions_json.write_text(text)
         with pytest.raises(BadVersions):
-            read_versions(store)
+            read_versions(store.versions_json)
     store.versions_json.unlink()
-    assert read_versions(store) == ()
+    assert read_versions(store.versions_json) == ()
 
 
 def test_nothing_of_this_machine_gets_into_the_dataset(indexed: StorePath, tmp_path: Path) -> None:
