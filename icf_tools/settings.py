@@ -41,6 +41,8 @@ class Settings:
     store_url: str | None = None
     deposit_url: str | None = None
     tags: tuple[Tag, ...] = RECORDED  #: the elements to record
+    deny: tuple[str, ...] = ()  #: keywords of elements of which nothing is to be told
+    previews: bool = False  #: whether pictures may be shown, in which a face may be known
 
 
 def read_settings(store: StorePath) -> Settings:
@@ -55,11 +57,14 @@ def read_settings(store: StorePath) -> Settings:
     given: dict[str, str] = {}
     added: list[Tag] = []
     denied: set[str] = set()
+    previews = False
     for file in files:
         content, lines = _load(file)
         for key in ("store_url", "deposit_url"):
             if content[key] is not None:
                 given[key] = _url(content[key], file, lines[key,])
+        if content["previews"] is not None:
+            previews = content["previews"]
         for place, keyword in enumerate(content["tags"]):
             added.append(_tag(keyword, file, lines["tags", place]))
         for place, keyword in enumerate(content["deny"]):
@@ -70,6 +75,8 @@ def read_settings(store: StorePath) -> Settings:
         store_url=given.get("store_url"),
         deposit_url=given.get("deposit_url"),
         tags=tuple(tag for keyword, tag in tags.items() if keyword not in denied),
+        deny=tuple(sorted(denied)),
+        previews=previews,
     )
 
 
@@ -85,6 +92,7 @@ def _load(file: Path) -> tuple[dict[str, Any], dict[tuple[Any, ...], int]]:
         deposit_url: str | None = None
         tags: list[str] = []
         deny: list[str] = []
+        previews: bool | None = None
 
     try:
         loader = yaml.SafeLoader(file.read_text(encoding="utf-8"))

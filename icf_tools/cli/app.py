@@ -11,7 +11,7 @@ import typer
 
 from icf_tools import __version__
 from icf_tools.cli.commands import add, archive, dataset, index
-from icf_tools.cli.nifti import check_nifti, convert
+from icf_tools.cli.derive import check_nifti, convert, derive
 from icf_tools.cli.status import status
 from icf_tools.errors import IcfError
 
@@ -25,7 +25,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings=HELP,
 )
-for command in (add, archive, index, dataset, status, convert, check_nifti):
+for command in (add, archive, index, dataset, derive, status, convert, check_nifti):
     app.command()(command)
 
 
@@ -86,7 +86,9 @@ def _stop_on_signals(name: str) -> None:
         stops.append(signal.SIGHUP)
 
     def stop(number: int, _: object) -> NoReturn:
-        for each in stops:
+        for each in stops:  # one that came meanwhile and finds SIG_IGN makes Python complain
+            signal.signal(each, lambda *_: None)
+        for each in stops:  # at its end Python puts the default in the place of the other
             signal.signal(each, signal.SIG_IGN)
         _fail(name, "stopped", 128 + number)
 

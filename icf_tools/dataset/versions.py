@@ -25,11 +25,13 @@ class Change:
     added: Mapping[str, str] = field(default_factory=dict)  #: key by path; replaces what is there
     gone: tuple[str, ...] = ()  #: paths
     title: str = ""  #: one line
-    run: Mapping[str, Any] = field(default_factory=dict)  #: DataLad's record of the command
+    run: Mapping[str, Any] = field(default_factory=dict)  #: DataLad's record of a command, if any
 
     @property
     def message(self) -> str:
         """Of the commit; `datalad rerun` reads it. Format: DataLad, core/local/run.py."""
+        if not self.run:
+            return f"{self.title}\n"
         record = json.dumps(self.run, indent=1, sort_keys=True, ensure_ascii=False)
         return (
             f"[DATALAD RUNCMD] {self.title}\n\n"

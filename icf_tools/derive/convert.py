@@ -1,4 +1,4 @@
-"""Convert the series of a tarball to NIfTI; only what passes the plane check comes out.
+"""Make files of the series of a tarball; only what passes the plane check comes out.
 
 in: a tarball, the Records of its members    out: Converted for each series, and its files
 
@@ -6,7 +6,6 @@ Each series is worked on in a folder of its own, several at a time. A converter
 is never believed: whatever its exit code, its files are held against the images.
 """
 
-import gzip
 import hashlib
 import mmap
 import re
@@ -15,16 +14,18 @@ import subprocess
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
 
 from icf_tools.archive.identity import IDENTIFYING, Identity
 from icf_tools.derive import scrub
+from icf_tools.derive.asked import Asked
 from icf_tools.derive.converters import CONVERTERS, version_of
-from icf_tools.derive.frames import Broken, Frame, NoFrames, header_of, read_frames
+from icf_tools.derive.files import File, minc_files, nifti_files, preview_files, stems
+from icf_tools.derive.frames import Broken, Frame, NoFrames, NoGeometry, header_of, read_frames
 from icf_tools.derive.gradients import check_gradients
 from icf_tools.derive.planes import Match, check
+from icf_tools.derive.report import Entry, Status, Target
 from icf_tools.derive.volumes import Mismatch, Volumes
 from icf_tools.dicom.header import Wanted
 from icf_tools.index.scan import Record
@@ -32,10 +33,8 @@ from icf_tools.model.dicom import SERIES
 from icf_tools.model.progress import Progress
 from icf_tools.store.files import NoRoom
 
-_LEVEL = 3  # of compression: 6 makes images half a percent smaller, and takes twice as long
 _LARGEST_NUMBER = 99_999_999  # of a series
 _IDENTIFYING = Wanted.of((), IDENTIFYING)
-Status = Literal["verified", "skipped", "failed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,31 +48,14 @@ class Series:
 
 
 @dataclass(frozen=True, slots=True)
-class Output:
-    """A file that passed."""
-
-    path: Path  #: where it is until it is moved
-    sha256: str  #: of its content, uncompressed
-
-    @property
-    def name(self) -> str:
-        return self.path.name
-
-
-@dataclass(frozen=True, slots=True)
 class Converted:
-    """What came of a series."""
+    """What came of a series, and its files where they are until they are moved."""
 
-    series: Series
-    status: Status
-    reason: str = ""  #: why it is not verified; or what was set aside
-    converter: str = ""  #: name and version
-    order: str = ""  #: the element that orders the volumes; empty with one volume
-    mapping: str = ""  #: SHA-256 of which image became which plane, see Match.digest
-    outputs: tuple[Output, ...] = ()
+    entry: Entry  #: its outputs are still to be told
+    files: tuple[File, ...] = ()
 
 
-def series_of(records: Iterable[Record]) -> list[Series]:
+def series_of(records: Iterable[Record], deny: Collection[str] = ()) -> list[Series]:
     """By number and UID. Images without a SeriesInstanceUID are in none."""
     images: dict[str, list[Record]] = {}
     for record in records:
@@ -85,7 +67,8 @@ def series_of(records: Iterable[Record]) -> list[Series]:
         number = tags.get("SeriesNumber", 0)
         if not isinstance(number, int) or not 0 <= number <= _LARGEST_NUMBER:
             number = 0
-        text = tags.get("ProtocolName") or tags.get("SeriesDescription") or ""
+        told = [tags.get(key) for key in ("ProtocolName", "SeriesDescription") if key not in deny]
+        text = next(filter(None, told), "")
         found.append(Series(uid, number, str(text), tuple(members)))
     return sorted(found, key=lambda series: (series.number, series.uid))
 
@@ -93,17 +76,19 @@ def series_of(records: Iterable[Record]) -> list[Series]:
 def convert(
     tarball: Path,
     series: Sequence[Series],
+    asked: Asked,
     work: Path,
-    everyone: Collection[Identity],
+    names: dict[str, str],
+    told_by: Callable[[str], bool],
     *,
     jobs: int = 1,
     progress: Progress = lambda *_: None,
 ) -> Iterator[Converted]:
     """In the order of the series, up to `jobs` of them at a time.
 
-    Their outputs lie in `work`, an empty folder, until the next one is asked for.
-    `everyone` are the identities of all images; what tells one is in no name and no file.
-    Raises NoRoom.
+    Their files lie in `work`, an empty folder, until the next one is asked for.
+    `names` is what the files of each begin with; what is `told_by` a text to tell
+    who was scanned is in no name and no file. Raises NoRoom.
     """
     total = sum(len(each.images) for each in series)
     done = 0
@@ -111,16 +96,12 @@ def convert(
         # ends with the last image that is read from it
         content = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
 
-    def told_by(text: str) -> bool:
-        return any(identity.held_by(text) for identity in everyone)
-
-    names = _names(series, told_by)
     with ThreadPoolExecutor(jobs) as pool:
 
         def start(each: Series) -> Future[Converted]:
             folder = work / names[each.uid]
             folder.mkdir()
-            return pool.submit(_convert, each, names[each.uid], content, folder, told_by)
+            return pool.submit(_convert, each, names[each.uid], asked, content, folder, told_by)
 
         waiting = list(series)
         running: list[Future[Converted]] = []
@@ -129,8 +110,8 @@ def convert(
                 running.append(start(waiting.pop(0)))
             converted = running.pop(0).result()
             yield converted
-            shutil.rmtree(work / names[converted.series.uid])
-            done += len(converted.series.images)
+            shutil.rmtree(work / names[converted.entry.uid])
+            done += converted.entry.images
             progress("convert", done, total)
 
 
@@ -148,7 +129,7 @@ def identities(tarball: Path, records: Iterable[Record]) -> set[Identity]:
     return found
 
 
-def _names(series: Sequence[Series], told_by: Callable[[str], bool]) -> dict[str, str]:
+def names_of(series: Sequence[Series], told_by: Callable[[str], bool]) -> dict[str, str]:
     """By UID, what the files of a series begin with; no two are the same."""
     counts = Counter(each.number for each in series)
     names = {}
@@ -163,55 +144,123 @@ def _names(series: Sequence[Series], told_by: Callable[[str], bool]) -> dict[str
     return names
 
 
-def _convert(
-    series: Series, name: str, data: memoryview, folder: Path, told_by: Callable[[str], bool]
-) -> Converted:
-    frames: list[Frame] = []
-    aside: Counter[str] = Counter()
-    broken: list[str] = []
+@dataclass(slots=True)
+class _Images:
+    """What the images of a series hold."""
+
+    frames: list[Frame] = field(default_factory=list)
+    aside: Counter[str] = field(default_factory=Counter)  #: why images have no place
+    broken: list[str] = field(default_factory=list)
+    unplaced: bool = False  #: whether some of those may be volumes all the same
+    mixed: bool = False  #: whether some of those are of the same kind as those with a place
+
+    @property
+    def reasons(self) -> list[str]:
+        return [f"{count} images: {reason}" for reason, count in sorted(self.aside.items())]
+
+
+def _read(series: Series, data: memoryview, source: Path) -> _Images:
+    """The frames of all images; those that have some are files in `source`, too."""
+    images = _Images()
     classes: dict[bool, set[object]] = {True: set(), False: set()}
-    source = folder / "in"
-    source.mkdir()
     for number, record in enumerate(series.images):
+        # a path may tell who was scanned; a number does not
+        name = f"image {number + 1}"
         if record.offset is None:
-            broken.append("its place in the tarball is not known")
+            images.broken.append(f"{name}: its place in the tarball is not known")
             continue
         image = data[record.offset : record.offset + record.size]
         try:
-            # a path may tell who was scanned; a number does not
-            frames += read_frames(f"image {number + 1}", image)
+            images.frames += read_frames(name, image)
         except Broken as err:
-            broken.append(f"image {number + 1}: {err}")
+            images.broken.append(f"{name}: {err}")
         except NoFrames as err:
-            aside[str(err)] += 1
+            images.aside[str(err)] += 1
+            images.unplaced |= isinstance(err, NoGeometry)
             classes[False].add((record.tags or {}).get("SOPClassUID"))
         else:
             classes[True].add((record.tags or {}).get("SOPClassUID"))
             (source / f"{number:06}.dcm").write_bytes(image)
-    reasons = [f"{count} images: {reason}" for reason, count in sorted(aside.items())]
-    if broken:
-        more = f"; and {len(broken) - 1} more" if len(broken) > 1 else ""
-        return Converted(series, "failed", "; ".join([f"{broken[0]}{more}", *reasons]))
-    if not frames:
-        return Converted(series, "skipped", "; ".join(reasons))
-    if classes[True] & classes[False]:  # it is of the same kind as those that have a place
-        return Converted(series, "failed", "; ".join(reasons))
-    for converter, run in CONVERTERS.items():
+    images.mixed = bool(classes[True] & classes[False])
+    return images
+
+
+def _convert(
+    series: Series,
+    name: str,
+    asked: Asked,
+    data: memoryview,
+    folder: Path,
+    told_by: Callable[[str], bool],
+) -> Converted:
+    source = folder / "in"
+    source.mkdir()
+    images = _read(series, data, source)
+    reasons = images.reasons
+    entry = Entry(series.uid, series.number, len(series.images), "failed")
+    # what may come out otherwise with other tools
+    tools = {str(each): tuple(sorted(asked.all_tools(each))) for each in asked.targets}
+    entry = replace(entry, tools=tools)
+    if images.broken:
+        more = f"; and {len(images.broken) - 1} more" if len(images.broken) > 1 else ""
+        return Converted(replace(entry, reason="; ".join([images.broken[0] + more, *reasons])))
+    if not images.frames:
+        status: Status = "unverified" if images.unplaced else "skipped"
+        return Converted(replace(entry, status=status, reason="; ".join(reasons)))
+    for converter in () if images.mixed else asked.converters:
         made = folder / converter
         made.mkdir()
         try:
-            run(source, made)
-            match = _prove(made, frames)
-            outputs = tuple(_outputs(made, name, told_by))
+            CONVERTERS[converter](source, made)
+            match = _prove(made, images.frames)
+            names = stems(made, name, told_by)
+            found = replace(
+                entry,
+                status="verified",
+                reason="; ".join(reasons),
+                converter=version_of(converter),
+                order=match.order,
+                mapping=match.digest,
+            )
+            files, lacking = _files(names, asked, images.frames, told_by)
+            if lacking:
+                _check_room(folder, series)
+            tools = {str(each): asked.tools(each, found.converter) for each in asked.targets}
+            return Converted(replace(found, tools=tools, lacking=lacking), tuple(files))
         except (Mismatch, ValueError, subprocess.TimeoutExpired) as err:
-            if shutil.disk_usage(folder).free < 2 * sum(record.size for record in series.images):
-                raise NoRoom(folder, "the disk is full") from err
+            _check_room(folder, series, err)
             why = err.args[1] if isinstance(err, Mismatch) else "what it wrote cannot be read"
             reasons.append(f"{converter}: {why}")
-            continue
-        used, said = version_of(converter), "; ".join(reasons)
-        return Converted(series, "verified", said, used, match.order, match.digest, outputs)
-    return Converted(series, "failed", "; ".join(reasons))
+    return Converted(replace(entry, reason="; ".join(reasons)))
+
+
+def _files(
+    names: dict[Path, str],
+    asked: Asked,
+    frames: Sequence[Frame],
+    told_by: Callable[[str], bool],
+) -> tuple[list[File], dict[str, str]]:
+    """The files, and why a target has none."""
+    files: list[File] = []
+    lacking = {}
+    if Target.PREVIEW in asked.targets:
+        for path, stem in names.items():
+            files += preview_files(path, stem, asked.settled.windows)
+    if Target.MINC in asked.targets:
+        try:
+            files += minc_files(names, frames)
+        except Mismatch as err:
+            lacking[str(Target.MINC)] = str(err.args[1])
+    if Target.NIFTI in asked.targets:
+        for path, stem in names.items():
+            files += nifti_files(path, stem, told_by, asked.settled.deny)
+    return files, lacking
+
+
+def _check_room(folder: Path, series: Series, error: Exception | None = None) -> None:
+    """See that it is not for want of room that something failed. Raises NoRoom."""
+    if shutil.disk_usage(folder).free < 2 * sum(record.size for record in series.images):
+        raise NoRoom(folder, "the disk is full") from error
 
 
 def _prove(folder: Path, frames: Sequence[Frame]) -> Match:
@@ -231,36 +280,3 @@ def _prove(folder: Path, frames: Sequence[Frame]) -> Match:
 
 def _text(path: Path) -> str:
     return path.read_text("ascii", "replace") if path.exists() else ""
-
-
-def _outputs(folder: Path, name: str, told_by: Callable[[str], bool]) -> Iterator[Output]:
-    """The files under the names that they are to have; the converter calls them `out...`."""
-    volumes = {path.stem for path in folder.glob("*.nii")}
-    for made in sorted(folder.iterdir()):
-        if made.stem not in volumes or made.suffix not in (".nii", ".json", ".bval", ".bvec"):
-            continue
-        suffix = made.name.removeprefix("out")
-        if not re.fullmatch("[A-Za-z0-9._-]+", suffix) or told_by(suffix):
-            raise Mismatch(name, "the name of a file that it made may tell who was scanned")
-        path = made.with_name(f"{name}{suffix}")
-        digest = hashlib.sha256()
-        if made.suffix == ".nii":
-            path = path.with_suffix(".nii.gz")
-            # neither name nor time: the same volume is the same file
-            with (
-                made.open("rb") as plain,
-                path.open("wb") as packed,
-                gzip.GzipFile("", "wb", _LEVEL, packed, mtime=0) as out,
-            ):
-                while piece := plain.read(1 << 20):
-                    digest.update(piece)
-                    out.write(piece)
-            made.unlink()
-        else:
-            content = made.read_bytes()
-            if made.suffix == ".json":
-                content = scrub.sidecar(content, told_by)
-            made.unlink()
-            path.write_bytes(content)
-            digest.update(content)
-        yield Output(path, digest.hexdigest())

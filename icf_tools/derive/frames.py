@@ -55,11 +55,14 @@ _TAGS = (
     Tag("RescaleSlope", 0x00281053, "DS"),
     Tag("TransferSyntaxUID", 0x00020010, "UI"),
 )
+_CLASS = 0x00080016
 _CSA_CREATOR, _CSA = 0x00290010, 0x00291010
 _PIXEL_DATA = 0x7FE00010
 _WANTED = Wanted.of(_TAGS, {_CSA_CREATOR: "LO", _CSA: "OB", _PIXEL_DATA - 1: "UN"})
 _WINDOWS = (64 << 10, 1 << 20)  # bytes of a file that are looked at for its header
 _NATIVE = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1")  # values follow each other in little endian
+_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"  # what was on a screen; so are the classes below it
+_NO_IMAGE = tuple(f"1.2.840.10008.5.1.4.1.1.{end}" for end in ("4.2", "66"))  # spectra, raw data
 _ENHANCED = tuple(f"1.2.840.10008.5.1.4.1.1.{end}" for end in ("4.1", "4.4", "2.1", "2.2", "130"))
 ORDERS = ("InstanceNumber", "TemporalPositionIdentifier", "AcquisitionTime", "ContentTime")
 """What may say in which order frames of the same place were taken."""
@@ -67,6 +70,10 @@ ORDERS = ("InstanceNumber", "TemporalPositionIdentifier", "AcquisitionTime", "Co
 
 class NoFrames(Damaged):
     message = "{}"
+
+
+class NoGeometry(NoFrames):
+    """It has grey pixels and does not say where they lie: nothing can be held against them."""
 
 
 class Broken(NoFrames):
@@ -94,23 +101,36 @@ class Frame:
 def read_frames(path: str, data: memoryview) -> list[Frame]:
     """The frames of a file.
 
-    Raises NoFrames with the reason that it has none to be placed, and Broken
-    where it ought to have some.
+    Raises NoFrames with the reason that it has none to be placed, NoGeometry where
+    it is an image for all that, and Broken where it ought to have some.
     """
     try:
-        return _read(path, data)
+        header = header_of(data, _WANTED)
+        if header is None:
+            raise NoFrames("it is not DICOM")
+        try:
+            return _read(path, data, header)
+        except NoGeometry as err:
+            if not _is_image(header, data):
+                raise NoFrames(*err.args) from err
+            raise
     except NoFrames:
         raise
     except Exception as err:  # a damaged element is what it likes to be
         raise Broken(f"it cannot be read: {type(err).__name__}") from err
 
 
-def _read(path: str, data: memoryview) -> list[Frame]:
-    header = header_of(data, _WANTED)
-    if header is None:
-        raise NoFrames("it is not DICOM")
+def _is_image(header: Header, data: memoryview) -> bool:
+    """Whether a scanner made it, as far as its class tells, and it has pixel data."""
+    if f"{header.text(_CLASS)}.".startswith(f"{_CAPTURE}."):
+        return False
+    # what is compressed, or not as it is mostly written, is looked at once more
+    return header.pixel_data(data) is not None or "PixelData" in _dataset(data)
+
+
+def _read(path: str, data: memoryview, header: Header) -> list[Frame]:
     values = header.values(_TAGS)
-    if not {"Rows", "Columns"} <= values.keys():
+    if not {"Rows", "Columns"} <= values.keys() or values.get("SOPClassUID") in _NO_IMAGE:
         raise NoFrames("it has no image")
     meaning = str(values.get("PhotometricInterpretation", "MONOCHROME2"))
     if values.get("SamplesPerPixel", 1) != 1 or not meaning.startswith("MONOCHROME"):
@@ -125,10 +145,10 @@ def _read(path: str, data: memoryview) -> list[Frame]:
         ("PixelSpacing", 2),
     ):
         if len(_numbers(values.get(keyword, []))) != count:
-            raise NoFrames(f"it has no {keyword}, so its place is not known")
+            raise NoGeometry(f"it has no {keyword}, so its place is not known")
     stored = _stored(values, header, data)
     if stored.ndim != 2:
-        raise NoFrames("it has several frames and does not say where they lie")
+        raise NoGeometry("it has several frames and does not say where they lie")
     if "MOSAIC" in _words(values.get("ImageType", [])):
         return list(_tiles(path, values, header, stored))
     across, down = _steps(values["ImageOrientationPatient"], values["PixelSpacing"])
@@ -208,7 +228,7 @@ def _tiles(path: str, values: dict[str, Value], header: Header, stored: Values) 
     count = int(next(iter(csa.get("NumberOfImagesInMosaic", [])), 0))
     normal = np.array(csa.get("SliceNormalVector", []), float)
     if count < 1 or normal.shape != (3,):
-        raise NoFrames("it is a mosaic without the CSA header that says where its slices lie")
+        raise NoGeometry("it is a mosaic without the CSA header that says where its slices lie")
     side = int(np.ceil(np.sqrt(count)))
     if stored.shape[0] % side or stored.shape[1] % side or side > min(stored.shape):
         raise Broken(f"it is no mosaic of {count} slices")
@@ -218,7 +238,7 @@ def _tiles(path: str, values: dict[str, Value], header: Header, stored: Values) 
     corner = corner + down * (stored.shape[0] - rows) / 2 + across * (stored.shape[1] - columns) / 2
     spacing = _numbers(values.get("SpacingBetweenSlices", values.get("SliceThickness", [])))
     if len(spacing) != 1:
-        raise NoFrames("it is a mosaic and does not say how far apart its slices are")
+        raise NoGeometry("it is a mosaic and does not say how far apart its slices are")
     step = normal / np.linalg.norm(normal) * spacing[0]
     uid, scale = str(values.get(SERIES, "")), _scale(values, header)
     about = _about(values)
@@ -255,7 +275,7 @@ def _multiframe(path: str, series: str, data: memoryview) -> Iterator[Frame]:
     if stored.ndim == 2:
         stored = stored[np.newaxis]
     if not each or len(each) != len(stored):
-        raise NoFrames("it has several frames and does not say where they lie")
+        raise NoGeometry("it has several frames and does not say where they lie")
     instance = float(dataset.get("InstanceNumber") or 0)
     for number, own in enumerate(each):
 
@@ -272,7 +292,7 @@ def _multiframe(path: str, series: str, data: memoryview) -> Iterator[Frame]:
         orientation = find("PlaneOrientationSequence", "ImageOrientationPatient")
         spacing = find("PixelMeasuresSequence", "PixelSpacing")
         if corner is None or orientation is None or spacing is None:
-            raise NoFrames(f"frame {number + 1} does not say where it lies")
+            raise NoGeometry(f"frame {number + 1} does not say where it lies")
         if (len(corner), len(orientation), len(spacing)) != (3, 6, 2):
             raise Broken(f"frame {number + 1} does not say where it lies")
         slope = find("PixelValueTransformationSequence", "RescaleSlope")

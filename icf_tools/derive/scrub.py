@@ -10,7 +10,7 @@ import json
 import math
 import re
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from icf_tools.derive.volumes import Mismatch
@@ -38,11 +38,13 @@ _TEXTS = (slice(4, 14), slice(14, 32), slice(228, 252), slice(328, 344))  # aux_
 _HARMLESS = re.compile(rb"((TE|Time|phase|mb)=[-+0-9.e]+;?)*\0*")
 
 
-def sidecar(text: bytes, told_by: Callable[[str], object]) -> bytes:
+def sidecar(text: bytes, told_by: Callable[[str], object], deny: Collection[str] = ()) -> bytes:
     """The JSON with sorted keys, less what `told_by` says of that it tells who someone is.
 
-    Raises ValueError where it is no object.
+    `deny` are keywords of DICOM elements that are left out, too, with what is made
+    of them. Raises ValueError where it is no object.
     """
+    denied = {_spelt(keyword) for keyword in deny}
     # dcm2niix takes bytes of any character set for latin-1, and writes them so
     content = json.loads(text.decode("latin-1"), strict=False)
     if not isinstance(content, dict):
@@ -51,10 +53,16 @@ def sidecar(text: bytes, told_by: Callable[[str], object]) -> bytes:
         key: value
         for key, value in content.items()
         if (key in _TECHNICAL or DENIED.search(key) is None)
+        and _spelt(key) not in denied
         and not told_by(key)
         and all(_may_stay(key, part, told_by) for part in _parts(value))
     }
     return json.dumps(kept, indent=1, sort_keys=True).encode() + b"\n"
+
+
+def _spelt(key: str) -> str:
+    """As DICOM and BIDS both spell it: ManufacturersModelName, EchoNumbers, ...DICOM."""
+    return key.replace("Manufacturers", "Manufacturer").removesuffix("DICOM").rstrip("s").lower()
 
 
 def _parts(value: object) -> list[object]:

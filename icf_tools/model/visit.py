@@ -63,6 +63,11 @@ class Visit:
         return f"icf/{self.visit}_dicom.tar"
 
     @property
+    def settings_path(self) -> str:
+        """Where what the study settled lies inside it, as far as files are made by it."""
+        return "icf/derive.json"
+
+    @property
     def store_path(self) -> str:
         """Where the tarball lies below the store URL."""
         return f"{self.study}/{self.visit}_dicom.tar"
@@ -123,6 +128,11 @@ class StorePath:
     def annex(self) -> Path:
         """The folder with the content of derivatives, by key."""
         return self._file("annex")
+
+    @property
+    def work(self) -> str:
+        """What the names of temporary folders begin with."""
+        return f".{self.visit.visit}.derive-"
 
     @property
     def refs(self) -> Path:

@@ -78,7 +78,7 @@ def statuses(root: Path, study: str | None = None, visit: str | None = None) -> 
         return [status(one)]
     if not StorePath(root, Visit(study, "any")).study.is_dir():
         raise NoStudy(study, root)
-    return [status(StorePath(root, each)) for each in sorted(_visits_of(root, study))]
+    return [status(StorePath(root, each)) for each in visits_of(root, study)]
 
 
 def status(store: StorePath) -> VisitStatus:
@@ -135,10 +135,13 @@ def _visits(root: Path) -> Iterator[Visit]:
     for study in root.iterdir():
         # a study may be closed to this user
         if study.is_dir() and os.access(study, os.R_OK | os.X_OK):
-            yield from _visits_of(root, study.name)
+            yield from visits_of(root, study.name)
 
 
-def _visits_of(root: Path, study: str) -> set[Visit]:
+def visits_of(root: Path, study: str) -> list[Visit]:
+    """The visits of a study, sorted."""
     names = (path.name for path in (root / study).iterdir())
     found = (match[1] for name in names if (match := _FILE.fullmatch(name)))
-    return {Visit(study, visit) for visit in found if Visit.is_name(study) and Visit.is_name(visit)}
+    return sorted(
+        {Visit(study, visit) for visit in found if Visit.is_name(study) and Visit.is_name(visit)}
+    )

@@ -17,14 +17,10 @@ import pytest
 from pydicom.uid import RLELossless
 
 from icf_tools.archive.build import build
-from icf_tools.derive import convert as module
-from icf_tools.derive.nifti import (
-    Conversion,
-    FolderLocked,
-    NoSeries,
-    OtherContent,
-    convert_tarball,
-)
+from icf_tools.derive.asked import Asked
+from icf_tools.derive.converters import CONVERTERS
+from icf_tools.derive.folder import FolderLocked, OtherContent, convert_tarball
+from icf_tools.derive.make import NoSeries, Outcome
 from icf_tools.derive.volumes import Mismatch
 from icf_tools.model.visit import StorePath, Visit
 from tests import dicoms
@@ -34,15 +30,20 @@ from tests.derive.test_frames import enhanced
 Write = Callable[[Path], object]
 
 
-def convert(source: Path, **given: Any) -> Conversion:
+def convert(source: Path, jobs: int = 1, **asked: Any) -> Outcome:
     """Pack a folder and convert it, into the folder `nifti` beside it."""
     store = StorePath(source.parent / "store", Visit("study", "visit"))
     build(source, store, allow_identifying=True)
-    return convert_tarball(store.tarball, source.parent / "nifti", **given)
+    return convert_tarball(store.tarball, source.parent, Asked(**asked), jobs=jobs)
 
 
-def statuses(conversion: Conversion) -> list[tuple[str, int]]:
-    return [(each.status, len(each.outputs)) for each in conversion.series]
+def statuses(outcome: Outcome) -> list[tuple[str, int]]:
+    return [(each.status, len(each.outputs)) for each in outcome.series]
+
+
+def names(folder: Path) -> list[str]:
+    """Of the files that were made."""
+    return sorted(os.listdir(folder / "nifti")) if (folder / "nifti").exists() else []
 
 
 def missing_one(series: Series, which: int, **elements: Any) -> Write:
@@ -112,7 +113,7 @@ CASES: dict[str, tuple[Write, str, int]] = {
     "image of a time series missing": (missing_one(Series.of(3), 6), "failed", 0),
     "mosaic without CSA": (
         lambda folder: Series.of().write(folder, ImageType=["ORIGINAL", "PRIMARY", "M", "MOSAIC"]),
-        "skipped",
+        "unverified",
         0,
     ),
     "report": (alone(SOPClassUID=REPORT, Modality="SR", **NO_IMAGE), "skipped", 0),
@@ -132,11 +133,10 @@ def test_each_kind_of_series(case: str, tmp_path: Path) -> None:
     write(tmp_path / "in")
     [converted] = convert(tmp_path / "in").series
     assert converted.status == status, converted.reason
-    names = [output.name for output in converted.outputs]
-    assert len([name for name in names if name.endswith(".nii.gz")]) == volumes
+    paths = [made.path for made in converted.outputs]
+    assert len([path for path in paths if path.endswith(".nii.gz")]) == volumes
     assert (converted.reason != "") == (status != "verified")
-    kept = sorted(path.name for path in (tmp_path / "nifti").iterdir())
-    assert kept == sorted([*names, "series.json"])
+    assert [f"nifti/{name}" for name in names(tmp_path)] == paths
 
 
 def test_values_and_places_are_those_of_the_images(tmp_path: Path) -> None:
@@ -209,20 +209,26 @@ def moved(path: Path) -> None:
 def test_what_a_converter_makes_wrong_is_never_kept(
     change: Callable[[Path], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    converters = {name: faulty(right, change) for name, right in module.CONVERTERS.items()}
-    monkeypatch.setattr(module, "CONVERTERS", converters)
+    only(monkeypatch, {name: faulty(right, change) for name, right in CONVERTERS.items()})
     Series.of(2).write(tmp_path / "in")
     [converted] = convert(tmp_path / "in").series
     assert (converted.status, converted.outputs) == ("failed", ())
-    assert [path.name for path in (tmp_path / "nifti").iterdir()] == ["series.json"]
+    assert names(tmp_path) == []
+
+
+def only(monkeypatch: pytest.MonkeyPatch, converters: dict[str, Converter]) -> None:
+    """Have these and no others."""
+    for name in list(CONVERTERS):
+        monkeypatch.delitem(CONVERTERS, name)
+    for name, converter in converters.items():
+        monkeypatch.setitem(CONVERTERS, name, converter)
 
 
 def test_another_converter_is_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def no_luck(source: Path, made: Path) -> None:
         raise Mismatch("no file", "it cannot")
 
-    converters = {"pydicom": no_luck, **module.CONVERTERS}
-    monkeypatch.setattr(module, "CONVERTERS", converters)
+    only(monkeypatch, {"pydicom": no_luck, **CONVERTERS})
     Series.of().write(tmp_path / "in")
     [converted] = convert(tmp_path / "in").series
     assert converted.status == "verified"
@@ -247,13 +253,13 @@ def test_no_identity_in_any_file(tmp_path: Path) -> None:
     Series.of(2).write(tmp_path / "in", **texts)
     Series.of().write(tmp_path / "in" / "b", 2, ProtocolName="T1 Mustermann")
     conversion = convert(tmp_path / "in")
-    assert [each.outputs[0].name for each in conversion.series] == [
-        "001_protocol-1.json",
-        "002.json",
+    assert [each.outputs[0].path for each in conversion.series] == [
+        "nifti/001_protocol-1.json",
+        "nifti/002.json",
     ]
     told = ["mustermann", "erika", "id4711", "19640812", "hospital", "ward", "station1"]
     told += ["serial1", "acc123", "doe", "study77"]
-    for path in (tmp_path / "nifti").iterdir():
+    for path in [tmp_path / "series.json", *(tmp_path / "nifti").iterdir()]:
         content = path.read_bytes()
         text = gzip.decompress(content) if path.suffix == ".gz" else content
         where = text[:352] if path.suffix == ".gz" else text
@@ -279,18 +285,21 @@ def test_same_tarball_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     finally:
         os.umask(before)
     one, other = (
-        {path.name: path.read_bytes() for path in folder.iterdir()}
-        for folder in (tmp_path / "nifti", tmp_path / "elsewhere" / "deep")
+        {path.name: path.read_bytes() for path in (folder / "nifti").iterdir()}
+        for folder in (tmp_path, tmp_path / "elsewhere" / "deep")
     )
     assert one == other
-    report = json.loads(one["series.json"])
+    text = (tmp_path / "series.json").read_bytes()
+    assert text == (tmp_path / "elsewhere" / "deep" / "series.json").read_bytes()
+    report = json.loads(text)
     assert [each["SeriesNumber"] for each in report["series"]] == [1, 2]
 
 
 def test_run_again(tmp_path: Path) -> None:
     Series.of().write(tmp_path / "in")
     convert(tmp_path / "in")
-    made = {path: path.stat() for path in (tmp_path / "nifti").iterdir()}
+    paths = [tmp_path / "series.json", *(tmp_path / "nifti").iterdir()]
+    made = {path: path.stat() for path in paths}
     assert all(stat.S_IMODE(info.st_mode) == 0o644 for info in made.values())
     convert(tmp_path / "in")
     assert {path: path.stat().st_mtime_ns for path in made} == {
@@ -300,16 +309,16 @@ def test_run_again(tmp_path: Path) -> None:
     with pytest.raises(OtherContent, match="is there with other content"):
         convert(tmp_path / "in")
     assert (tmp_path / "nifti" / "001_protocol-1.json").read_text() == "mine"
-    assert len(list((tmp_path / "nifti").iterdir())) == len(made)
+    assert len(names(tmp_path)) == len(made) - 1
 
 
 def test_series_by_number(tmp_path: Path) -> None:
     for number in (1, 2, 3):
         Series.of().write(tmp_path / "in" / str(number), number)
-    conversion = convert(tmp_path / "in", numbers=[3, 1])
-    assert [each.series.number for each in conversion.series] == [1, 3]
+    conversion = convert(tmp_path / "in", numbers=(3, 1))
+    assert [each.number for each in conversion.series] == [1, 3]
     with pytest.raises(NoSeries, match=r"no series 7, 9 in .*; it has 1, 2, 3"):
-        convert(tmp_path / "in", numbers=[1, 9, 7])
+        convert(tmp_path / "in", numbers=(1, 9, 7))
 
 
 def test_series_of_the_same_name(tmp_path: Path) -> None:
@@ -319,9 +328,9 @@ def test_series_of_the_same_name(tmp_path: Path) -> None:
             tmp_path / "in" / str(number), number, SeriesNumber=5, ProtocolName="a/b c"
         )
     conversion = convert(tmp_path / "in", jobs=2)
-    names = {each.outputs[1].name for each in conversion.series}
+    names = {each.outputs[1].path for each in conversion.series}
     assert len(names) == 2
-    assert all(name.startswith("005_a-b-c_") for name in names)
+    assert all(name.startswith("nifti/005_a-b-c_") for name in names)
 
 
 def test_no_image_at_all(tmp_path: Path) -> None:
@@ -333,7 +342,7 @@ def test_no_image_at_all(tmp_path: Path) -> None:
 def test_real_images(test_data: Path, tmp_path: Path) -> None:
     store = StorePath(tmp_path / "store", Visit("study", "visit"))
     build(test_data / "dcm_qa_nih" / "In", store, allow_identifying=True)
-    conversion = convert_tarball(store.tarball, tmp_path / "nifti", jobs=2)
+    conversion = convert_tarball(store.tarball, tmp_path, jobs=2)
     assert statuses(conversion) == [("verified", 2)] * 8
 
 
@@ -364,8 +373,8 @@ def test_images_that_are_in_no_series_are_counted(
     change: Callable[[Path], object], tmp_path: Path
 ) -> None:
     change(Series.of().write(tmp_path / "in") / "im0004.dcm")
-    assert convert(tmp_path / "in").unreadable == 1
-    report = json.loads((tmp_path / "nifti" / "series.json").read_bytes())
+    assert convert(tmp_path / "in").report.unreadable == 1
+    report = json.loads((tmp_path / "series.json").read_bytes())
     assert report["unreadable"] == 1
 
 
@@ -418,7 +427,7 @@ def test_identity_of_another_image(tmp_path: Path) -> None:
     first.PatientName, first.PatientID = "Anon", "A"
     first.save_as(folder / "im0001.dcm")
     [converted] = convert(tmp_path / "in").series
-    assert [output.name for output in converted.outputs] == ["001.json", "001.nii.gz"]
+    assert [made.path for made in converted.outputs] == ["nifti/001.json", "nifti/001.nii.gz"]
     for path in (tmp_path / "nifti").glob("*.json"):
         assert b"mustermann" not in path.read_bytes().lower()
 
@@ -427,7 +436,7 @@ def test_reasons_do_not_tell_paths(tmp_path: Path) -> None:
     missing_one(Series.of(), 2)(tmp_path / "in" / "Mustermann_Erika")
     [converted] = convert(tmp_path / "in").series
     assert converted.status == "failed"
-    assert "Mustermann" not in (tmp_path / "nifti" / "series.json").read_text()
+    assert "Mustermann" not in (tmp_path / "series.json").read_text()
 
 
 @pytest.mark.parametrize(
@@ -449,51 +458,51 @@ def test_odd_elements_stop_nothing(elements: dict[str, Any], tmp_path: Path) -> 
     conversion = convert(tmp_path / "in")
     assert ("verified", 2) in statuses(conversion)
     assert len(conversion.series) == 2
-    assert all(name[0] in "0s" for name in os.listdir(tmp_path / "nifti"))
+    assert all(name[0] == "0" for name in names(tmp_path))
 
 
 def test_one_at_a_time(tmp_path: Path) -> None:
     Series.of().write(tmp_path / "in")
-    (tmp_path / "nifti" / ".icf-convert-killed").mkdir(parents=True)
-    handle = os.open(tmp_path / "nifti", os.O_RDONLY)
+    (tmp_path / ".icf-convert-killed").mkdir(parents=True)
+    handle = os.open(tmp_path, os.O_RDONLY)
     fcntl.flock(handle, fcntl.LOCK_EX)
     with pytest.raises(FolderLocked):
         convert(tmp_path / "in")
     os.close(handle)
     convert(tmp_path / "in")
-    assert [name for name in os.listdir(tmp_path / "nifti") if name[0] == "."] == []
+    assert [name for name in os.listdir(tmp_path) if name[0] == "."] == []
 
 
 def test_reports_of_one_tarball_are_joined_and_of_two_are_not(tmp_path: Path) -> None:
     for number in (1, 2):
         Series.of().write(tmp_path / "in" / str(number), number)
-    convert(tmp_path / "in", numbers=[2])
-    convert(tmp_path / "in", numbers=[1])
-    report = json.loads((tmp_path / "nifti" / "series.json").read_bytes())
+    convert(tmp_path / "in", numbers=(2,))
+    convert(tmp_path / "in", numbers=(1,))
+    report = json.loads((tmp_path / "series.json").read_bytes())
     assert [each["SeriesNumber"] for each in report["series"]] == [1, 2]
-    before = sorted(os.listdir(tmp_path / "nifti"))
+    before = names(tmp_path)
     other = tmp_path / "other" / "in"
     Series.of(2).write(other, 7)
     convert(other)
     tarball = tmp_path / "other" / "store" / "study" / "visit_dicom.tar"
     with pytest.raises(OtherContent):
-        convert_tarball(tarball, tmp_path / "nifti")
-    assert sorted(os.listdir(tmp_path / "nifti")) == before
+        convert_tarball(tarball, tmp_path)
+    assert names(tmp_path) == before
 
 
 def test_what_a_converter_calls_its_files_may_tell(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """dcm2niix puts the name of a coil there."""
-    [plain] = module.CONVERTERS.values()
+    plain = CONVERTERS["dcm2niix"]
 
     def run(source: Path, made: Path) -> None:
         plain(source, made)
         for path in list(made.iterdir()):
             path.rename(path.with_name(path.name.replace("out", "out_cMustermann")))
 
-    monkeypatch.setattr(module, "CONVERTERS", {"dcm2niix": run})
+    only(monkeypatch, {"dcm2niix": run})
     Series.of().write(tmp_path / "in")
     [converted] = convert(tmp_path / "in").series
     assert (converted.status, converted.outputs) == ("failed", ())
-    assert "Mustermann" not in (tmp_path / "nifti" / "series.json").read_text()
+    assert "Mustermann" not in (tmp_path / "series.json").read_text()

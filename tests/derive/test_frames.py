@@ -19,7 +19,7 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from pydicom.uid import RLELossless
 
-from icf_tools.derive.frames import Frame, NoFrames, read_frames
+from icf_tools.derive.frames import Broken, Frame, NoFrames, NoGeometry, read_frames
 from tests import dicoms
 from tests.derive.series import OBLIQUE, Series
 
@@ -273,3 +273,61 @@ def test_a_mosaic_of_more_slices_than_it_can_hold() -> None:
 def test_a_slope_that_is_no_number(tmp_path: Path) -> None:
     data = saved(tmp_path, placed(RescaleSlope="1.25"))
     assert refusal(data.replace(b"1.25", b"1,25")) == "its RescaleSlope is no number"
+
+
+CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
+NO_PLACE: dict[str, Any] = {"ImagePositionPatient": None}
+
+
+@pytest.mark.parametrize(
+    ("elements", "kind"),
+    [
+        # a converter might make a file of these
+        (NO_PLACE, NoGeometry),
+        (NO_PLACE | {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.6.1"}, NoGeometry),  # ultrasound
+        (NO_PLACE | {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.77.1.1"}, NoGeometry),
+        ({"PixelSpacing": None}, NoGeometry),
+        ({"ImageType": ["ORIGINAL", "PRIMARY", "M", "MOSAIC"]}, NoGeometry),
+        ({"NumberOfFrames": 2, "PixelData": bytes(64)}, NoGeometry),
+        # and not of these
+        (NO_PLACE | {"SOPClassUID": CAPTURE}, NoFrames),
+        (NO_PLACE | {"SOPClassUID": f"{CAPTURE}.2", "NumberOfFrames": 1}, NoFrames),
+        (NO_PLACE | {"PixelData": None}, NoFrames),
+        (NO_PLACE | {"Rows": None, "Columns": None}, NoFrames),
+        (NO_PLACE | {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.4.2"}, NoFrames),  # spectroscopy
+        ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.4.2", "PixelData": None}, NoFrames),
+        ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.66"}, NoFrames),  # raw data
+        (NO_PLACE | {"SamplesPerPixel": 3, "PixelData": bytes(96)}, NoFrames),
+        # these ought to have a place and pixels
+        ({"PixelData": None}, Broken),
+        ({"PixelData": bytes(30)}, Broken),
+    ],
+)
+def test_what_has_no_place_is_told_from_what_is_no_image(
+    elements: dict[str, Any], kind: type[NoFrames], tmp_path: Path
+) -> None:
+    with pytest.raises(NoFrames) as caught:
+        read(saved(tmp_path, placed(**elements)))
+    assert caught.type is kind
+
+
+def test_a_capture_that_says_where_it_lies_is_placed(tmp_path: Path) -> None:
+    """As what a scanner computed of its images is at times saved."""
+    [frame] = read(saved(tmp_path, placed(SOPClassUID=CAPTURE)))
+    assert frame.corner.tolist() == [-1.5, 2.5, 3.0]
+
+
+def test_a_compressed_image_without_a_place(tmp_path: Path) -> None:
+    image = placed(**NO_PLACE)
+    image.compress(RLELossless)
+    with pytest.raises(NoGeometry):
+        read(saved(tmp_path, image))
+
+
+def test_enhanced_images_without_a_place() -> None:
+    without = enhanced(3)
+    del without.PerFrameFunctionalGroupsSequence[1].PlanePositionSequence
+    out = BytesIO()
+    without.save_as(out, enforce_file_format=True)
+    with pytest.raises(NoGeometry, match="frame 2"):
+        read(out.getvalue())

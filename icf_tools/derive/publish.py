@@ -1,0 +1,262 @@
+"""Make files of a visit's tarball and add them to its dataset.
+
+in: <visit>_dicom.tar, the deposit
+out: <visit>_annex/<key>, <visit>_versions.json, the pair, <visit>_metadata_series.json
+
+The version's commit has the command by which `datalad rerun` makes the same files
+in a clone; it is `icf convert` with what the study has settled in icf/derive.json.
+"""
+
+import json
+import os
+import shlex
+import shutil
+import tempfile
+import zlib
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from icf_tools import __version__
+from icf_tools.dataset.branch import Identity
+from icf_tools.dataset.versions import Change, read_versions, tree
+from icf_tools.dataset.write import Deposited, dataset, extend
+from icf_tools.derive.asked import Asked, NoPreviews, Settled
+from icf_tools.derive.files import File
+from icf_tools.derive.make import Outcome, make
+from icf_tools.derive.report import (
+    REPORT,
+    Converter,
+    Entry,
+    Made,
+    Report,
+    Scale,
+    Target,
+    read_report,
+    report_text,
+)
+from icf_tools.errors import Damaged, PartlyDone
+from icf_tools.index.deposit import OtherTarball
+from icf_tools.index.scan import NoTarball, scan
+from icf_tools.model.dicom import RECORDED
+from icf_tools.model.key import AnnexKey, key_file
+from icf_tools.model.progress import Progress
+from icf_tools.model.visit import StorePath
+from icf_tools.settings import Settings
+from icf_tools.store.deposit import visits_of
+from icf_tools.store.files import locked, md5_of, new_file, sync_folder
+
+
+class LostReport(Damaged):
+    message = "of visit {} neither {} is what is on record; take one of them from a copy"
+
+
+@dataclass(frozen=True, slots=True)
+class Derived:
+    """What came of a visit."""
+
+    report: Report  #: of all that there is now
+    series: tuple[Entry, ...]  #: those that were asked for
+    dataset: Deposited  #: `made` is False where nothing was to be done
+
+
+def derive(
+    store: StorePath,
+    asked: Asked,
+    store_url: str | None,
+    deposit_url: str | None = None,
+    *,
+    jobs: int = 1,
+    progress: Progress = lambda *_: None,
+) -> Derived:
+    """Publish what is asked for as far as it is not there, or not of the present tools.
+
+    Raises NoTarball, OtherTarball, DamagedTarball, NoSeries, LostReport, VisitLocked,
+    NoRoom, PathClash, and what `dataset` raises.
+    """
+    if not store.tarball.exists():
+        raise NoTarball(store.tarball)
+    with locked(store):
+        deposited = dataset(store, store_url, deposit_url)
+        for left in store.study.glob(f"{store.work}*"):  # by one that was killed
+            shutil.rmtree(left)
+        versions = read_versions(store.versions_json)
+        there = tree(versions)
+        shelf = _Annex(store.annex)
+        before = _recorded(store, shelf, there)
+        scanned = scan(store.tarball, RECORDED, progress)
+        if scanned.md5 != versions[-1].md5:
+            raise OtherTarball(store.visit, "a tarball", scanned.md5, versions[-1].md5)
+        # in the store: it has room for what is made, and a container's /tmp may have none
+        with tempfile.TemporaryDirectory(dir=store.study, prefix=store.work) as name:
+            work = Path(name, "series")
+            work.mkdir()
+            outcome = make(
+                store.tarball, scanned, asked, before, shelf, work, jobs=jobs, progress=progress
+            )
+            files = [_written(Path(name), REPORT, report_text(outcome.report))]
+            if text := asked.settled.text:
+                files.append(_written(Path(name), store.visit.settings_path, text))
+            wanted = _paths([*outcome.report.files, *(file.made for file in files)])
+            if wanted != there:
+                for file in files:
+                    shelf.keep(file)
+                sync_folder(store.annex)
+                for change in _changes(store, asked, outcome, there, wanted):
+                    deposited = extend(store, change)
+        _recorded(store, shelf, wanted)
+    return Derived(outcome.report, outcome.series, deposited)
+
+
+@dataclass(frozen=True, slots=True)
+class _Annex:
+    """A shelf on which files lie by their keys."""
+
+    folder: Path
+
+    def path(self, key: AnnexKey) -> Path:
+        return self.folder / key_file(key)
+
+    def keep(self, file: File) -> None:
+        path = self.path(file.made.key)
+        if path.exists() and md5_of(path) == file.made.md5:
+            return
+        self.folder.mkdir(exist_ok=True)
+        with file.path.open("rb") as made:
+            os.fsync(made.fileno())
+        file.path.replace(path)
+
+    def has(self, made: Made) -> bool:
+        path = self.path(made.key)
+        return path.is_file() and path.stat().st_size == made.size
+
+    def read(self, made: Made) -> bytes:
+        return self.path(made.key).read_bytes()
+
+    def link(self, made: Made, place: Made) -> None:
+        pass  # it is the same key
+
+
+def _recorded(store: StorePath, shelf: _Annex, there: dict[str, str]) -> Report | None:
+    """What the newest version says of its series; see that it is in both of its places."""
+    if REPORT not in there:
+        return None
+    key = AnnexKey.parse(there[REPORT])
+    places = (shelf.path(key), store.series_json)
+    right = [path for path in places if path.exists() and md5_of(path) == key.name[:32]]
+    if not right:
+        raise LostReport(store.visit, " nor ".join(path.name for path in places))
+    for path in places:
+        if path not in right:
+            with new_file(path, replace=True) as out:
+                out.write(right[0].read_bytes())
+    return read_report(right[0])
+
+
+def _written(folder: Path, path: str, text: bytes) -> File:
+    file = folder / path.rpartition("/")[2]
+    file.write_bytes(text)
+    return File.of(file, path)
+
+
+def _paths(files: Iterable[Made]) -> dict[str, str]:
+    return {made.path: str(made.key) for made in files}
+
+
+def _changes(
+    store: StorePath, asked: Asked, outcome: Outcome, there: dict[str, str], wanted: dict[str, str]
+) -> Iterator[Change]:
+    """What is settled comes first: it is an input of the command that makes the others."""
+    visit, report = store.visit, outcome.report
+    settings = visit.settings_path
+    if there.get(settings) != wanted.get(settings):
+        settled = {settings: wanted[settings]} if settings in wanted else {}
+        title = f"Settle how files are made of {visit}"
+        yield Change(settled, () if settled else (settings,), title)
+    command = ["icf", "convert", visit.dataset_path]
+    command += [word for target in asked.targets for word in ("--to", target)]
+    command += [word for number in asked.numbers for word in ("--series", str(number))]
+    command += ["--converter", asked.converter] if asked.converter else []
+    inputs = [visit.dataset_path]
+    if settings in wanted:
+        command += ["--settings", settings]
+        inputs.append(settings)
+    if REPORT in there:  # what it merges its own with
+        inputs.append(REPORT)
+    of_series = (made for entry in outcome.series for made in entry.outputs)
+    tools = {tool for entry in report.entries for tools in entry.tools.values() for tool in tools}
+    right = not report.unreadable and all(entry.is_right for entry in outcome.series)
+    run: dict[str, Any] = {
+        "chain": [],
+        "cmd": shlex.join(command),
+        "dsid": str(Identity.of(visit, report.tarball_md5).dataset),
+        "exit": 0 if right else PartlyDone.exit_code,
+        "extra_inputs": [],
+        "inputs": inputs,
+        # what it does not make again must not be unlocked: without its content it would go
+        "outputs": sorted({REPORT, *(made.path for made in (*report.outputs, *of_series))}),
+        "pwd": ".",
+        "tarball_md5": report.tarball_md5,
+        "tools": sorted({f"icf_tools {__version__}", f"zlib {zlib.ZLIB_RUNTIME_VERSION}", *tools}),
+    }
+    changed = {path for path, key in wanted.items() if there.get(path) != key} - {settings}
+    yield Change(
+        added={path: wanted[path] for path in sorted(changed)},
+        gone=tuple(sorted(there.keys() - wanted.keys() - {settings})),
+        title=f"Make {', '.join(asked.targets)} of {visit}",
+        run=run,
+    )
+
+
+def wanted(
+    store: StorePath,
+    settings: Settings,
+    targets: Collection[Target],
+    numbers: Collection[int],
+    converter: Converter | None,
+    scale: Scale | None = None,
+) -> Asked:
+    """What is asked for, with what the study has settled, and what there is already.
+
+    Without targets: NIfTI. All that a visit has is kept up to date; previews keep their
+    scale unless another is given. Raises NoPreviews, NoRules, WholeVisit.
+    """
+    if Target.PREVIEW in targets and not settings.previews:
+        raise NoPreviews
+    there = tree(read_versions(store.versions_json))
+    folders = {path.partition("/")[0] for path in there}
+    kept = {target for target in Target if target in folders}
+    if not settings.previews:
+        kept -= {Target.PREVIEW}
+    windows: Mapping[str, tuple[float, float]] = {}
+    if scale is Scale.STUDY:
+        windows = _windows_of_first(store)
+    elif scale is None and (key := there.get(store.visit.settings_path)):
+        windows = Settled.read(_Annex(store.annex).path(AnnexKey.parse(key))).windows
+    settled = Settled(visit=store.visit, deny=settings.deny, windows=windows)
+    return Asked.of({*(targets or [Target.NIFTI]), *kept}, numbers, converter, settled)
+
+
+def _windows_of_first(store: StorePath) -> dict[str, tuple[float, float]]:
+    """Those of the first visit of the study, by name, that has previews; of itself none."""
+    for visit in visits_of(store.root, store.visit.study):
+        first = StorePath(store.root, visit)
+        report = read_report(first.series_json)
+        previews = [
+            made
+            for entry in (report.entries if report else ())
+            for made in entry.of(Target.PREVIEW)
+            if made.path.endswith(".json")
+        ]
+        if visit >= store.visit:
+            return {}
+        if previews:
+            shelf = _Annex(first.annex)
+            return {
+                name: (window["low"], window["high"])
+                for made in reversed(previews)  # of two of one name the first
+                if (name := PurePosixPath(made.path).stem.partition("_")[2])
+                for window in [json.loads(shelf.read(made))["window"]]
+            }
+    return {}
