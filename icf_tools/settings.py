@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from icf_tools.errors import Refused, UsageError
+from icf_tools.model.bids import Plan
+from icf_tools.model.bids_plan import BadPlan, plan_of
 from icf_tools.model.dicom import RECORDED, Tag, is_denied
 from icf_tools.model.url import BadUrl, checked_url
 from icf_tools.model.visit import SITE_SETTINGS, STUDY_SETTINGS, StorePath
@@ -43,6 +45,7 @@ class Settings:
     tags: tuple[Tag, ...] = RECORDED  #: the elements to record
     deny: tuple[str, ...] = ()  #: keywords of elements of which nothing is to be told
     previews: bool = False  #: whether pictures may be shown, in which a face may be known
+    bids: Plan | None = None  #: how visits become a BIDS dataset
 
 
 def read_settings(store: StorePath) -> Settings:
@@ -57,7 +60,7 @@ def read_settings(store: StorePath) -> Settings:
     given: dict[str, str] = {}
     added: list[Tag] = []
     denied: set[str] = set()
-    previews = False
+    previews, plan = False, None
     for file in files:
         content, lines = _load(file)
         for key in ("store_url", "deposit_url"):
@@ -65,6 +68,8 @@ def read_settings(store: StorePath) -> Settings:
                 given[key] = _url(content[key], file, lines[key,])
         if content["previews"] is not None:
             previews = content["previews"]
+        if content["bids"] is not None:
+            plan = _plan(content["bids"], file, lines)
         for place, keyword in enumerate(content["tags"]):
             added.append(_tag(keyword, file, lines["tags", place]))
         for place, keyword in enumerate(content["deny"]):
@@ -77,6 +82,7 @@ def read_settings(store: StorePath) -> Settings:
         tags=tuple(tag for keyword, tag in tags.items() if keyword not in denied),
         deny=tuple(sorted(denied)),
         previews=previews,
+        bids=plan,
     )
 
 
@@ -93,6 +99,7 @@ def _load(file: Path) -> tuple[dict[str, Any], dict[tuple[Any, ...], int]]:
         tags: list[str] = []
         deny: list[str] = []
         previews: bool | None = None
+        bids: dict[Any, Any] | None = None
 
     try:
         loader = yaml.SafeLoader(file.read_text(encoding="utf-8"))
@@ -143,6 +150,16 @@ def _url(text: str, file: Path, line: int) -> str:
         return checked_url(text)
     except BadUrl as err:
         raise BadSettings(file, line, str(err)) from err
+
+
+def _plan(raw: dict[Any, Any], file: Path, lines: dict[tuple[Any, ...], int]) -> Plan:
+    try:
+        return plan_of(raw)
+    except BadPlan as err:
+        place: tuple[Any, ...] = ("bids", *err.place)
+        while place not in lines:  # a key that is no text has no line
+            place = place[:-1]
+        raise BadSettings(file, lines[place], str(err)) from err
 
 
 def _number(keyword: str, file: Path, line: int) -> int:

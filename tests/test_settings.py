@@ -85,7 +85,28 @@ def test_errors_name_the_line(store: StorePath, text: str, said: str) -> None:
 
 def test_a_study_denies_what_the_site_added(store: StorePath) -> None:
     settled = settle(store, "tags: [InversionTime]", "deny: [InversionTime, PatientName]")
-    assert settled == Settings()
+    assert settled == Settings(deny=("InversionTime", "PatientName"))
+
+
+def test_previews_and_bids(store: StorePath) -> None:
+    settled = settle(store, "previews: true", "bids: {reproin: true, name: A study}")
+    assert settled.previews
+    assert settled.bids is not None
+    assert settled.bids.about == {"name": "A study"}
+    assert not settle(store, "previews: true", "previews: false").previews
+
+
+def test_rules_that_cannot_be_are_refused_with_their_line(store: StorePath) -> None:
+    text = """\
+store_url: https://a.example.org
+bids:
+  rules:
+    - match: {ProtocolName: 'a*'}
+      datatype: anat
+      suffix: T9w
+"""
+    with pytest.raises(BadSettings, match=r"study\.yaml, line 6: bids\.rules\.0\.suffix: "):
+        settle(store, "", text)
 
 
 def test_a_file_of_another_name_is_not_passed_over(store: StorePath) -> None:

@@ -14,11 +14,10 @@ from icf_tools.cli.options import (
     StoreDir,
     StoreUrl,
     StudyArgument,
-    VisitArgument,
     visible,
 )
 from icf_tools.derive.report import Converter, Scale, Target
-from icf_tools.errors import Damaged, PartlyDone
+from icf_tools.errors import Damaged, PartlyDone, UsageError
 from icf_tools.model.visit import StorePath, Visit
 from icf_tools.settings import read_settings
 
@@ -43,6 +42,9 @@ Window = Annotated[
 ]
 
 
+_NOT_SHOWN = (".json", ".bval", ".bvec", "_thumb.webp")  # each is beside a file that is
+
+
 class NotRight(Damaged):
     message = (
         "{} of {} files are not what the images say; do not use them, convert the images again"
@@ -51,6 +53,14 @@ class NotRight(Damaged):
 
 class NotAll(PartlyDone):
     message = "{} of {} series have not all that was asked for; what is said of each tells why"
+
+
+class NoVisit(UsageError):
+    message = "only a BIDS dataset is made of a whole study; name a visit, or give --to bids alone"
+
+
+class NotAllVisits(PartlyDone):
+    message = "{} of {} visits are not in the BIDS dataset; what is said of each tells why"
 
 
 class Unreadable(PartlyDone):
@@ -62,7 +72,13 @@ class Unreadable(PartlyDone):
 
 def derive(
     study: StudyArgument,
-    visit: VisitArgument,
+    visit: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="VISIT",
+            help="The visit's identifier; without it the BIDS trees of all visits become one.",
+        ),
+    ] = None,
     targets: Targets = None,
     numbers: Numbers = None,
     converter: Only = None,
@@ -79,6 +95,11 @@ def derive(
     """
     from icf_tools.derive.publish import derive, wanted
 
+    if visit is None:
+        if targets != [Target.BIDS] or numbers or converter or scale:
+            raise NoVisit
+        _derive_study(study, store_dir, as_json)
+        return
     store = StorePath(store_dir, Visit(study, visit))
     settings = read_settings(store)
     asked = wanted(store, settings, targets or (), numbers or (), converter, scale)
@@ -95,6 +116,26 @@ def derive(
     content = {**_content(derived.report, derived.series), "dataset": asdict(derived.dataset)}
     report.result(content, lines, as_json)
     _judge(derived.series, derived.report.unreadable)
+
+
+def _derive_study(study: str, store_dir: Path, as_json: bool) -> None:
+    from icf_tools.derive.study import derive_study
+
+    settings = read_settings(StorePath(store_dir, Visit(study, "any")))
+    derived = derive_study(store_dir, study, settings.bids)
+    for visit, why in derived.missing:
+        report.note(f"{visit}: {why}; run icf derive {study} {visit.visit} --to bids")
+    counts = f"{len(derived.subjects)} subjects, {len(derived.visits)} visits"
+    lines = [f"BIDS dataset of the study {study}: {counts}"]
+    content = {
+        "subjects": derived.subjects,
+        "visits": [visit.visit for visit in derived.visits],
+        "missing": {visit.visit: why for visit, why in derived.missing},
+        "dataset": asdict(derived.dataset),
+    }
+    report.result(content, [*lines, *report.deposited_lines(derived.dataset)], as_json)
+    if derived.missing:
+        raise NotAllVisits(len(derived.missing), len(derived.missing) + len(derived.visits))
 
 
 def convert(
@@ -183,7 +224,8 @@ def _line(verified: "Verified") -> str:
 
 
 def _series_lines(entry: "Entry") -> list[str]:
-    files = ", ".join(made.path for made in entry.outputs if not made.path.endswith(".json"))
+    shown = (made.path for made in entry.outputs if not made.path.endswith(_NOT_SHOWN))
+    files = ", ".join(shown)
     said = "; ".join(
         [
             *filter(None, [files, entry.reason]),

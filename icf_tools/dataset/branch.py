@@ -40,9 +40,9 @@ class Identity:
     dataset: UUID
 
     @classmethod
-    def of(cls, visit: Visit, tarball_md5: str) -> "Identity":
-        """The same wherever this tarball is deposited as this visit."""
-        return cls(uuid5(_NAMESPACE, f"{visit}/{tarball_md5}"))
+    def of(cls, visit: Visit | str, md5: str) -> "Identity":
+        """The same wherever a tarball, or tree, of this MD5 is deposited under this name."""
+        return cls(uuid5(_NAMESPACE, f"{visit}/{md5}"))
 
     def remote(self, name: str) -> UUID:
         return uuid5(self.dataset, name)
@@ -104,11 +104,7 @@ def annex(
     ids: Identity, facts: TarballFacts, contents: Iterable[Entry], store_url: str, when: int
 ) -> Iterator[tuple[str, str]]:
     """Files of the branch git-annex. `when` is in seconds since 1970."""
-    yield (
-        "uuid.log",
-        _lines(f"{ids.remote(name)} {name} timestamp={when}s" for name in (UNCURL, ARCHIVIST, ICF)),
-    )
-    yield "remote.log", _lines(_remote(ids, name, when) for name in (UNCURL, ARCHIVIST, ICF))
+    yield from remotes(ids, (UNCURL, ARCHIVIST, ICF), when)
     # two remotes that read one tarball must not count as two copies
     yield "trust.log", f"{ids.remote(ICF)} 0 timestamp={when}s\n"
 
@@ -128,6 +124,13 @@ def annex(
         fields = _fields(same_key)
         if fields:
             yield f"{places}.met", f"{when}s {metadata_values(fields)}\n"
+
+
+def remotes(ids: Identity, names: Iterable[str], when: int) -> Iterator[tuple[str, str]]:
+    """Files of the branch git-annex that tell of special remotes."""
+    known = list(names)
+    yield "uuid.log", _lines(f"{ids.remote(name)} {name} timestamp={when}s" for name in known)
+    yield "remote.log", _lines(_remote(ids, name, when) for name in known)
 
 
 def derived(

@@ -13,6 +13,8 @@ from typing import Any
 from icf_tools.derive.converters import CONVERTERS, version_of
 from icf_tools.derive.report import Converter, Target
 from icf_tools.errors import Damaged, UsageError
+from icf_tools.model.bids import Plan
+from icf_tools.model.bids_plan import plan_of
 from icf_tools.model.visit import Visit
 
 RULES = 1
@@ -24,7 +26,7 @@ class BadSettled(Damaged):
 
 
 class NoRules(UsageError):
-    message = "there are no rules for BIDS; write a section bids into study.yaml"
+    message = "there are no rules for a BIDS tree; write a section bids into study.yaml"
 
 
 class NoPreviews(UsageError):
@@ -46,6 +48,7 @@ class Settled:
     deny: tuple[str, ...] = ()  #: keywords of DICOM elements of which nothing is to be told
     windows: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     #: real values that previews show black and white, by name of the file without its number
+    bids: Plan | None = None  #: how the visit becomes a BIDS tree
 
     @property
     def text(self) -> bytes:
@@ -53,6 +56,7 @@ class Settled:
         content = {
             "deny": sorted(self.deny),
             "windows": dict(sorted(self.windows.items())),
+            "bids": self.bids.to_json() if self.bids else None,
         }
         given: dict[str, Any] = {key: value for key, value in content.items() if value}
         if not given:
@@ -65,7 +69,7 @@ class Settled:
             Target.NIFTI: self.deny,
             Target.MINC: (),
             Target.PREVIEW: tuple(sorted(self.windows.items())),
-            Target.BIDS: self.deny,
+            Target.BIDS: (),
         }[target]
         if not said:
             return ""
@@ -77,12 +81,14 @@ class Settled:
         try:
             content = json.loads(path.read_bytes())
             windows = content.get("windows", {})
+            bids = content.get("bids")
             return cls(
                 visit=Visit.parse(content["visit"]),
                 deny=tuple(map(str, content.get("deny", ()))),
                 windows={
                     str(name): (float(low), float(high)) for name, (low, high) in windows.items()
                 },
+                bids=None if bids is None else plan_of(bids),
             )
         except (ValueError, LookupError, TypeError, AttributeError) as err:
             raise BadSettled(path) from err
@@ -106,6 +112,8 @@ class Asked:
         settled: Settled,
     ) -> "Asked":
         """Raises WholeVisit and NoRules."""
+        if Target.BIDS in targets and settled.bids is None:
+            raise NoRules
         wanted = set(targets) | ({Target.NIFTI} if Target.BIDS in targets else set())
         if Target.BIDS in wanted and numbers:
             raise WholeVisit
@@ -115,6 +123,11 @@ class Asked:
             converter,
             settled,
         )
+
+    @property
+    def converted(self) -> tuple[Target, ...]:
+        """The targets that are made by conversion; a BIDS tree is only another place for it."""
+        return tuple(target for target in self.targets if target != Target.BIDS)
 
     @property
     def converters(self) -> tuple[str, ...]:

@@ -199,7 +199,7 @@ def _convert(
     reasons = images.reasons
     entry = Entry(series.uid, series.number, len(series.images), "failed")
     # what may come out otherwise with other tools
-    tools = {str(each): tuple(sorted(asked.all_tools(each))) for each in asked.targets}
+    tools = {str(each): tuple(sorted(asked.all_tools(each))) for each in asked.converted}
     entry = replace(entry, tools=tools)
     if images.broken:
         more = f"; and {len(images.broken) - 1} more" if len(images.broken) > 1 else ""
@@ -225,7 +225,7 @@ def _convert(
             files, lacking = _files(names, asked, images.frames, told_by)
             if lacking:
                 _check_room(folder, series)
-            tools = {str(each): asked.tools(each, found.converter) for each in asked.targets}
+            tools = {str(each): asked.tools(each, found.converter) for each in asked.converted}
             return Converted(replace(found, tools=tools, lacking=lacking), tuple(files))
         except (Mismatch, ValueError, subprocess.TimeoutExpired) as err:
             _check_room(folder, series, err)

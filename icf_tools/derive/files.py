@@ -36,6 +36,13 @@ class File:
                 sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         return cls(path, Made(place, path.stat().st_size, md5_of(path), sha256))
 
+    @classmethod
+    def write(cls, folder: Path, place: str, content: bytes) -> "File":
+        """With this content, in the folder until it is moved."""
+        path = folder / place.replace("/", "%")
+        path.write_bytes(content)
+        return cls.of(path, place)
+
 
 def stems(folder: Path, name: str, told_by: Callable[[str], bool]) -> dict[Path, str]:
     """What the files of each volume in the folder are to be called; now they are `out...`.

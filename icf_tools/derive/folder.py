@@ -70,6 +70,7 @@ def convert_tarball(
             outcome = make(
                 tarball, scanned, asked, before, shelf, work, jobs=jobs, progress=progress
             )
+            shelf.drop(outcome.report)
             text = report_text(outcome.report)
             if not path.exists() or path.read_bytes() != text:
                 made = Path(name, REPORT)
@@ -104,8 +105,14 @@ class _Folder:
     def has(self, made: Made) -> bool:
         return False  # it is made again, and compared
 
-    def read(self, made: Made) -> bytes:
-        return (self.root / made.path).read_bytes()
+    def path(self, made: Made) -> Path:
+        return self.root / made.path
+
+    def drop(self, report: Report) -> None:
+        """Remove what was made here before, and is not of the report any more."""
+        for path in self.before.keys() - {made.path for made in report.files}:
+            if _digest(self.root / path) == self.before[path]:
+                (self.root / path).unlink()
 
     def link(self, made: Made, place: Made) -> None:
         path = self.root / place.path

@@ -6,13 +6,13 @@ in: a tarball, Asked, the Report of what there is    out: a Report of what there
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
 
 from icf_tools.derive.asked import Asked
+from icf_tools.derive.bids_tree import place
 from icf_tools.derive.convert import Series, convert, identities, names_of, series_of
 from icf_tools.derive.converters import version_of
-from icf_tools.derive.files import File
-from icf_tools.derive.report import Entry, Made, Report
+from icf_tools.derive.report import Entry, Report, Target
+from icf_tools.derive.shelf import Shelf
 from icf_tools.errors import NotFound
 from icf_tools.index.scan import DAMAGED, Scan
 from icf_tools.model.dicom import SERIES
@@ -21,20 +21,6 @@ from icf_tools.model.progress import Progress
 
 class NoSeries(NotFound):
     message = "no series {} in {}; it has {}"
-
-
-class Shelf(Protocol):
-    """Where files are kept."""
-
-    def keep(self, file: File) -> None:
-        """Have it there, whole or not at all. It may be moved."""
-
-    def has(self, made: Made) -> bool: ...
-
-    def read(self, made: Made) -> bytes: ...
-
-    def link(self, made: Made, place: Made) -> None:
-        """Have the content of a file that is there at another path, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +58,7 @@ def make(
     report = replace(before or Report(scanned.md5), unreadable=lost)
     known = report.by_uid
     todo = [each for each in wanted if not is_current(known.get(each.uid), asked, shelf)]
-    results = {each.uid: known[each.uid] for each in wanted if each.uid in known}
+    failed = {}
     if todo:
         everyone = identities(tarball, scanned.records)
 
@@ -88,16 +74,18 @@ def make(
                 said = f"{lost} images of the tarball are in no series"
                 entry = replace(entry, reason="; ".join(filter(None, [entry.reason, said])))
             earlier = known.get(entry.uid)
-            results[entry.uid] = entry
             if earlier is not None and earlier.status == "verified" != entry.status:
-                continue  # what was right stays so
+                failed[entry.uid] = entry  # what was right stays so
+                continue
             entry = _kept(entry, earlier, shelf)
             for file in converted.files:
                 if file.made in entry.outputs:
                     shelf.keep(file)
-            results[entry.uid] = entry
             report = report.with_entries([entry])
-    return Outcome(report, tuple(results[each.uid] for each in wanted))
+    if asked.settled.bids and asked.settled.visit and Target.BIDS in asked.targets:
+        report = place(report, asked.settled.bids, asked.settled.visit, shelf, work)
+    now = report.by_uid | failed
+    return Outcome(report, tuple(now[each.uid] for each in wanted))
 
 
 def is_current(entry: Entry | None, asked: Asked, shelf: Shelf) -> bool:
@@ -106,10 +94,10 @@ def is_current(entry: Entry | None, asked: Asked, shelf: Shelf) -> bool:
         return False
     if entry.status != "verified":  # any other tool may do better
         return all(
-            set(entry.tools.get(each, ())) == asked.all_tools(each) for each in asked.targets
+            set(entry.tools.get(each, ())) == asked.all_tools(each) for each in asked.converted
         )
     return entry.converter in map(version_of, asked.converters) and all(
-        entry.tools.get(each) == asked.tools(each, entry.converter) for each in asked.targets
+        entry.tools.get(each) == asked.tools(each, entry.converter) for each in asked.converted
     )
 
 

@@ -14,7 +14,7 @@ import shutil
 import tempfile
 import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -84,7 +84,7 @@ def derive(
         versions = read_versions(store.versions_json)
         there = tree(versions)
         shelf = _Annex(store.annex)
-        before = _recorded(store, shelf, there)
+        before = _allowed(_recorded(store, shelf, there), asked)
         scanned = scan(store.tarball, RECORDED, progress)
         if scanned.md5 != versions[-1].md5:
             raise OtherTarball(store.visit, "a tarball", scanned.md5, versions[-1].md5)
@@ -95,9 +95,9 @@ def derive(
             outcome = make(
                 store.tarball, scanned, asked, before, shelf, work, jobs=jobs, progress=progress
             )
-            files = [_written(Path(name), REPORT, report_text(outcome.report))]
+            files = [File.write(Path(name), REPORT, report_text(outcome.report))]
             if text := asked.settled.text:
-                files.append(_written(Path(name), store.visit.settings_path, text))
+                files.append(File.write(Path(name), store.visit.settings_path, text))
             wanted = _paths([*outcome.report.files, *(file.made for file in files)])
             if wanted != there:
                 for file in files:
@@ -115,11 +115,14 @@ class _Annex:
 
     folder: Path
 
-    def path(self, key: AnnexKey) -> Path:
+    def of(self, key: AnnexKey) -> Path:
         return self.folder / key_file(key)
 
+    def path(self, made: Made) -> Path:
+        return self.of(made.key)
+
     def keep(self, file: File) -> None:
-        path = self.path(file.made.key)
+        path = self.path(file.made)
         if path.exists() and md5_of(path) == file.made.md5:
             return
         self.folder.mkdir(exist_ok=True)
@@ -128,11 +131,8 @@ class _Annex:
         file.path.replace(path)
 
     def has(self, made: Made) -> bool:
-        path = self.path(made.key)
+        path = self.path(made)
         return path.is_file() and path.stat().st_size == made.size
-
-    def read(self, made: Made) -> bytes:
-        return self.path(made.key).read_bytes()
 
     def link(self, made: Made, place: Made) -> None:
         pass  # it is the same key
@@ -143,7 +143,7 @@ def _recorded(store: StorePath, shelf: _Annex, there: dict[str, str]) -> Report 
     if REPORT not in there:
         return None
     key = AnnexKey.parse(there[REPORT])
-    places = (shelf.path(key), store.series_json)
+    places = (shelf.of(key), store.series_json)
     right = [path for path in places if path.exists() and md5_of(path) == key.name[:32]]
     if not right:
         raise LostReport(store.visit, " nor ".join(path.name for path in places))
@@ -154,10 +154,24 @@ def _recorded(store: StorePath, shelf: _Annex, there: dict[str, str]) -> Report 
     return read_report(right[0])
 
 
-def _written(folder: Path, path: str, text: bytes) -> File:
-    file = folder / path.rpartition("/")[2]
-    file.write_bytes(text)
-    return File.of(file, path)
+def _allowed(report: Report | None, asked: Asked) -> Report | None:
+    """Without files of a target that the study wants no more."""
+    if report is None:
+        return None
+    targets = set(map(str, asked.targets))
+    return replace(
+        report,
+        outputs=tuple(made for made in report.outputs if made.target in targets),
+        entries=tuple(
+            replace(
+                entry,
+                outputs=tuple(made for made in entry.outputs if made.target in targets),
+                tools={each: tools for each, tools in entry.tools.items() if each in targets},
+                lacking={each: why for each, why in entry.lacking.items() if each in targets},
+            )
+            for entry in report.entries
+        ),
+    )
 
 
 def _paths(files: Iterable[Made]) -> dict[str, str]:
@@ -220,7 +234,7 @@ def wanted(
     """What is asked for, with what the study has settled, and what there is already.
 
     Without targets: NIfTI. All that a visit has is kept up to date; previews keep their
-    scale unless another is given. Raises NoPreviews, NoRules, WholeVisit.
+    scale unless another is given. Raises NoPreviews, NoRules, NoLabels, WholeVisit.
     """
     if Target.PREVIEW in targets and not settings.previews:
         raise NoPreviews
@@ -229,13 +243,19 @@ def wanted(
     kept = {target for target in Target if target in folders}
     if not settings.previews:
         kept -= {Target.PREVIEW}
+    if settings.bids is None:
+        kept -= {Target.BIDS}
+    elif Target.BIDS in {*targets, *kept}:
+        settings.bids.labels(store.visit.visit)  # refused before anything is converted
     windows: Mapping[str, tuple[float, float]] = {}
     if scale is Scale.STUDY:
         windows = _windows_of_first(store)
     elif scale is None and (key := there.get(store.visit.settings_path)):
-        windows = Settled.read(_Annex(store.annex).path(AnnexKey.parse(key))).windows
-    settled = Settled(visit=store.visit, deny=settings.deny, windows=windows)
-    return Asked.of({*(targets or [Target.NIFTI]), *kept}, numbers, converter, settled)
+        windows = Settled.read(_Annex(store.annex).of(AnnexKey.parse(key))).windows
+    every = {*(targets or [Target.NIFTI]), *kept}
+    plan = settings.bids if Target.BIDS in every else None
+    settled = Settled(visit=store.visit, deny=settings.deny, windows=windows, bids=plan)
+    return Asked.of(every, numbers, converter, settled)
 
 
 def _windows_of_first(store: StorePath) -> dict[str, tuple[float, float]]:
@@ -257,6 +277,6 @@ def _windows_of_first(store: StorePath) -> dict[str, tuple[float, float]]:
                 name: (window["low"], window["high"])
                 for made in reversed(previews)  # of two of one name the first
                 if (name := PurePosixPath(made.path).stem.partition("_")[2])
-                for window in [json.loads(shelf.read(made))["window"]]
+                for window in [json.loads(shelf.path(made).read_bytes())["window"]]
             }
     return {}

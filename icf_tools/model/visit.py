@@ -79,11 +79,7 @@ class Visit:
 
     def clone_url(self, deposit_url: str) -> str:
         """What `datalad clone` wants; quote it for a shell."""
-        return (
-            "datalad-annex::?type=external&externaltype=uncurl&encryption=none"
-            # datalad-next takes one level of quoting off
-            f"&url={quote(deposit_url, safe=':/@+=,')}/{self.study}/{self.visit}_{{{{annex_key}}}}"
-        )
+        return _clone_url(f"{deposit_url}/{self.study}/{self.visit}_")
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +155,42 @@ class StorePath:
     @property
     def lock(self) -> Path:
         return self.study / f".{self.visit.visit}.lock"
+
+
+@dataclass(frozen=True, slots=True)
+class TreePath:
+    """The files of a dataset of a whole study: its BIDS tree."""
+
+    root: Path
+    study: str
+
+    @property
+    def folder(self) -> Path:
+        return self.root / self.study / "bids"
+
+    @property
+    def versions_json(self) -> Path:
+        return self.folder / "versions.json"
+
+    @property
+    def refs(self) -> Path:
+        return self.folder / "XDLRA--refs"
+
+    @property
+    def repo_export(self) -> Path:
+        return self.folder / "XDLRA--repo-export"
+
+    def clone_url(self, deposit_url: str) -> str:
+        """What `datalad clone` wants; quote it for a shell."""
+        return _clone_url(f"{deposit_url}/{self.study}/bids/")
+
+
+def _clone_url(prefix: str) -> str:
+    return (
+        "datalad-annex::?type=external&externaltype=uncurl&encryption=none"
+        # datalad-next takes one level of quoting off
+        f"&url={quote(prefix, safe=':/@+=,')}{{{{annex_key}}}}"
+    )
 
 
 SITE_SETTINGS = "site.yaml"

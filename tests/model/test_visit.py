@@ -25,6 +25,6 @@ def test_safe_identifiers_read_back(name: str) -> None:
 def test_every_file_is_distinct_and_of_the_visit() -> None:
     store = StorePath(Path("/store"), Visit("study", "visit"))
     names = {path.name for path in store.files}
-    assert len(names) == len(store.files) == 7
+    assert len(names) == len(store.files) == 8
     assert all(name.startswith("visit_") for name in names)
     assert {path.parent for path in store.files} == {Path("/store/study")}
