@@ -16,6 +16,7 @@ from tempfile import TemporaryDirectory
 from tests import dicoms
 
 _IMAGE = "series_1/im001.dcm"
+_NIFTI = "nifti/003_protocol-3.nii.gz"
 
 
 def selftest(work: Path) -> None:
@@ -26,6 +27,7 @@ def selftest(work: Path) -> None:
         os.environ |= {f"GIT_{who}_NAME": "selftest", f"GIT_{who}_EMAIL": "selftest@localhost"}
     os.environ["DATALAD_UI_PROGRESSBAR"] = "none"
     incoming = dicoms.visit(work / "incoming")
+    _volume(incoming / "series_3")
     store = work / "store"
     at = ["--store-dir", str(store)]
     url = ["--store-url", store.as_uri()]
@@ -34,6 +36,7 @@ def selftest(work: Path) -> None:
         "make_studyvisit_archive": [*at, *visit, str(incoming)],
         "deposit_visit_metadata": [*at, *visit],
         "deposit_visit_dataset": [*at, *url, *visit],
+        "derive_visit": [*at, *visit, "--series", "3", "--to", "nifti", "--to", "minc"],
         "icf": ["add", "selftest", "icf", str(incoming), *at, *url],
     }
     installed = distribution("icf_tools").entry_points.select(group="console_scripts")
@@ -44,6 +47,20 @@ def selftest(work: Path) -> None:
     _get_back(incoming, store, work)
 
 
+def _volume(folder: Path) -> None:
+    """Write images that say where they lie, so that a NIfTI file can be made of them."""
+    for number in range(1, 4):
+        image = dicoms.image(
+            3,
+            number,
+            ImagePositionPatient=[0, 0, 3 * number],
+            ImageOrientationPatient=[1, 0, 0, 0, 1, 0],
+            PixelSpacing=[2, 2],
+            SliceThickness=3,
+        )
+        dicoms.write(folder / f"im{number:03}.dcm", image)
+
+
 def _get_back(incoming: Path, store: Path, work: Path) -> None:
     # datalad-next runs git annex init in the repository around a new clone
     _run("git", "init", "-q", ".", cwd=work)
@@ -52,9 +69,11 @@ def _get_back(incoming: Path, store: Path, work: Path) -> None:
     clone = work / "clone"
     _run("datalad", "clone", url, str(clone), cwd=work)
     path = f"selftest_scripts/{_IMAGE}"
-    _run("datalad", "get", path, cwd=clone)
+    _run("datalad", "get", path, _NIFTI, cwd=clone)
     if _md5(clone / path) != _md5(incoming / _IMAGE):
         raise SystemExit(f"selftest: {path} is not the image that went in")
+    if not (clone / _NIFTI).read_bytes().startswith(b"\x1f\x8b"):
+        raise SystemExit(f"selftest: {_NIFTI} is no compressed file")
 
 
 def _run(*command: str, cwd: Path) -> None:

@@ -1,4 +1,4 @@
-"""The first ICF tools' programs, by name and with their options.
+"""The first ICF tools' programs, by name and with their options, and one for each later step.
 
 The container and the files in bin/ call these; each does what the `icf`
 command of its step does.
@@ -9,8 +9,9 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from icf_tools.cli import commands, report
+from icf_tools.cli import commands, derive, report
 from icf_tools.cli.app import HELP, run
+from icf_tools.cli.derive import Jobs, Numbers, Only, Targets, Window
 from icf_tools.cli.options import AllowIdentifying, DepositUrl, InputArgument, StoreDir, StoreUrl
 
 Ids = Annotated[
@@ -59,6 +60,24 @@ def _deposit_visit_dataset(
     commands.dataset(*ids, store_dir, store_url, deposit_url)
 
 
+def _derive_visit(
+    ids: Ids,
+    targets: Targets = None,
+    numbers: Numbers = None,
+    converter: Only = None,
+    scale: Window = None,
+    jobs: Jobs = 1,
+    store_dir: StoreDir = Path(),
+    store_url: StoreUrl = None,
+    deposit_url: DepositUrl = None,
+) -> None:
+    """Make NIfTI files and the like of a visit, and add them to its dataset as a new version.
+
+    Example: derive_visit -o /data/store --to nifti --to minc --id my-study P000123
+    """
+    derive.derive(*ids, targets, numbers, converter, scale, jobs, store_dir, store_url, deposit_url)
+
+
 def _program(function: object, name: str) -> NoReturn:
     program = typer.Typer(
         add_completion=False,
@@ -83,3 +102,8 @@ def deposit_visit_metadata() -> NoReturn:
 def deposit_visit_dataset() -> NoReturn:
     """Be the program deposit_visit_dataset."""
     _program(_deposit_visit_dataset, "deposit_visit_dataset")
+
+
+def derive_visit() -> NoReturn:
+    """Be the program derive_visit."""
+    _program(_derive_visit, "derive_visit")

@@ -93,7 +93,8 @@ def test_the_first_tools_programs(icf: Run, store: StorePath, incoming: Path) ->
 
 
 @pytest.mark.parametrize(
-    "name", ["make_studyvisit_archive", "deposit_visit_metadata", "deposit_visit_dataset"]
+    "name",
+    ["make_studyvisit_archive", "deposit_visit_metadata", "deposit_visit_dataset", "derive_visit"],
 )
 def test_the_programs_run_from_a_checkout(name: str, tmp_path: Path) -> None:
     checkout = tmp_path / "a checkout"

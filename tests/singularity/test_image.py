@@ -15,6 +15,7 @@ import pytest
 from filelock import FileLock
 
 import icf_tools
+from icf_tools.derive.report import read_report
 from icf_tools.model.visit import StorePath, Visit
 from tests import dicoms
 from tests.dataset.clients import Client, digests, icf, md5
@@ -49,6 +50,13 @@ def steps(store: Path, incoming: Path, url: str, visit: str = "visit") -> list[t
         ("deposit_visit_metadata", *ids),
         ("deposit_visit_dataset", *ids, "--store-url", url),
     ]
+
+
+def made(root: Path, visit: str) -> dict[str, str]:
+    """Digest by path of what was derived; uncompressed, as compressors differ."""
+    report = read_report(StorePath(root, Visit("study", visit)).series_json)
+    assert report is not None
+    return {file.path: file.sha256 for file in report.files}
 
 
 def deposit_by_scripts(
@@ -120,6 +128,17 @@ def test_seed_workflow_on_real_images(
             clone = client.clone(url, tmp_path / visit)
             clone.get(f"study_{visit}")
             assert clone.content() == digests(source, f"study_{visit}")
+
+            targets = ("--to", "nifti", "--to", "minc", "-j", "2")
+            ids = ("--store-dir", root, "--id", "study", visit)
+            done = container.bound(root).run("derive_visit", *ids, *targets)
+            assert done.returncode == 0, done.stderr
+            icf("derive", "study", visit, *targets, store_dir=outside)
+            assert made(root, visit) == made(outside, visit)
+            clone.run("datalad", "update", "--how", "merge")
+            clone.get("nifti", "minc")
+            kinds = {path.partition("/")[0] for path in clone.here}
+            assert {"nifti", "minc"} <= kinds
 
 
 def test_files_belong_to_the_caller(world: World) -> None:
