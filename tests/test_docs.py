@@ -92,9 +92,20 @@ EXECUTED = {  # page: some of what its commands must say
         "Switched to branch 'master'",
     ),
     "nifti.md": (
-        "series 3\t4 images\tverified\t003_protocol-3.json",
-        "003_protocol-3.nii.gz",
+        "series 2\t4 images\tverified\tnifti/002_t1-mprage.nii.gz",
+        "get(ok): nifti/002_t1-mprage.nii.gz",
+        "series 3\t12 images\tverified\tminc/003_task-rest.mnc",
+        "preview/002_t1-mprage.webp",
+        "dataset made: version 5",
+        "run(ok)",
         "t1.nii.gz\tverified\t4 images of ",
+    ),
+    "bids.md": (
+        "func/sub-P000123_task-rest_bold.nii.gz",
+        "no bids: a rule leaves it out",
+        "BIDS dataset of the study my-study: 2 subjects, 2 visits",
+        "This dataset appears to be BIDS compatible.",
+        "5 {'bids': 'no rule matches it'}",
     ),
     "credentials.md": ("my-study(user_password", "storepath", "get(ok)"),
 }
@@ -109,14 +120,9 @@ def test_commands_of_the_page_run_one_after_the_other(
     work = tmp_path / "work"
     work.mkdir()
     (isolated / "my-study.password").write_text(PASSWORD)
-    if name == "nifti.md":
-        series = Series.of()
-        series.write(tmp_path / "incoming" / "P000123" / "t1", number=3)
-        nibabel.save(series.nifti(), work / "t1.nii.gz")
-        packed = StorePath(tmp_path / "packed", VISIT)
-        build(tmp_path / "incoming" / "P000123" / "t1", packed)
-        packed.tarball.rename(work / packed.tarball.name)
-    with world(tmp_path, script, require, tarball_only=name == "admin.md") as names:
+    nibabel.save(Series.of().nifti(), work / "t1.nii.gz")
+    source = volumes if name in ("nifti.md", "bids.md") else dicoms.visit
+    with world(tmp_path, script, require, tarball_only=name == "admin.md", source=source) as names:
         url = names.get("https://data.example.org", "")
         said = run_script(script, names, work, {} if name == "credentials.md" else credential(url))
     assert [wanted for wanted in EXECUTED[name] if wanted not in said] == [], said
@@ -144,14 +150,29 @@ def run_script(script: str, names: Mapping[str, str], work: Path, env: Mapping[s
     return ran.stdout
 
 
+def volumes(folder: Path) -> None:
+    """A visit of which files can be made: a volume, a time series, its MoCo copy, something else."""
+    rest = {"ProtocolName": "task-rest", "RepetitionTime": "2000"}
+    copy = {"ImageType": ["DERIVED", "PRIMARY", "M", "MOCO"], "SeriesDescription": "MoCoSeries"}
+    Series.of().write(folder / "t1", 2, ProtocolName="t1_mprage")
+    Series.of(3).write(folder / "rest", 3, **rest)
+    Series.of(3).write(folder / "moco", 4, **rest, **copy)
+    Series.of().write(folder / "other", 5)
+
+
 @contextmanager
 def world(
-    folder: Path, script: str, require: Callable[[str], str], *, tarball_only: bool
+    folder: Path,
+    script: str,
+    require: Callable[[str], str],
+    *,
+    tarball_only: bool,
+    source: Callable[[Path], object] = dicoms.visit,
 ) -> Iterator[dict[str, str]]:
     """What the page takes for granted; what stands here for the names that it uses."""
     names = {"/data/incoming": str(folder / "incoming")}
     for visit in ("P000123", "P000124"):
-        dicoms.visit(folder / "incoming" / visit)
+        source(folder / "incoming" / visit)
     if "https://data.example.org" not in script:
         yield names
         return

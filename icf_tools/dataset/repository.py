@@ -78,6 +78,17 @@ def commit(
     return {branch: ids[f":{mark}"] for mark, branch in enumerate(commits, start=1)}
 
 
+def commit_time(folder: Path, tip: str) -> int:
+    """When a commit was made, in seconds since 1970. Raises GitFailed where it is not there."""
+    command = ["git", "log", "-1", "--format=%ct", tip, "--"]
+    done = subprocess.run(
+        command, cwd=folder, env=_environment(folder), capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise GitFailed(done.stderr.strip())
+    return int(done.stdout)
+
+
 def contents(folder: Path, tip: str, paths: Iterable[str]) -> dict[str, str | None]:
     """What a commit has at each of these paths, None for a folder; what it lacks is left out."""
     wanted = list(paths)

@@ -8,6 +8,7 @@ refs, and a ZIP of a bare repository. It is written directly; docs/formats.md
 specifies it.
 """
 
+import re
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,9 +17,11 @@ from uuid import UUID
 from icf_tools.dataset import branch
 from icf_tools.dataset.export import exported_refs, unpack, write_export
 from icf_tools.dataset.repository import (
+    BRANCHES,
     Commit,
     GitFailed,
     commit,
+    commit_time,
     contents,
     create,
     packed_refs,
@@ -93,9 +96,7 @@ def dataset(store: StorePath, store_url: str | None, deposit_url: str | None = N
         versions = read_versions(store.versions_json)
         complete = store.refs.exists() and store.repo_export.exists()
         if complete and not versions:
-            raise OtherDeposit(
-                store.visit, "other tools, which keep no record of versions", *_pair(store)
-            )
+            raise _other_tools(store, "other tools, which keep no record of versions")
         if versions:
             _check_same_urls(store, versions[0], urls)
         made = not complete or not _is_pair_of(store, versions)
@@ -104,6 +105,49 @@ def dataset(store: StorePath, store_url: str | None, deposit_url: str | None = N
         if made:
             versions = _complete(store, versions, urls)
         return _deposited(store, versions, made=made)
+
+
+def adopt(store: StorePath, store_url: str | None, deposit_url: str | None = None) -> None:
+    """Record the deposit of other tools as the first version, so that others can follow.
+
+    Nothing is done where a version is recorded, or no pair is there. The tarball
+    has to be there. Raises NoUrl, BadUrl, OtherDeposit, VisitLocked.
+    """
+    urls = Urls.of(store, store_url, deposit_url)
+    with locked(store):
+        if store.versions_json.exists() or not (store.refs.exists() and store.repo_export.exists()):
+            return
+        pattern = "".join(rf"(\w+) refs/heads/{name}\n" for name in BRANCHES)
+        match = re.match(pattern, store.refs.read_text(errors="replace"))
+        commits = dict(zip(BRANCHES, match.groups(), strict=True)) if match else {}
+        md5 = recorded_md5(store)
+        if md5 is None or not match or not _is_pair_at(store, commits):
+            raise _other_tools(store, "other tools, of a form that is not known")
+        with tempfile.TemporaryDirectory(prefix="icf-dataset-") as name:
+            folder = Path(name)
+            unpack(store.repo_export, folder)
+            when = max(commit_time(folder, tip) for tip in commits.values())
+            path = store.visit.dataset_path
+            target = contents(folder, commits["master"], [path]).get(path)
+            if not target or f"--{md5}" not in target:
+                raise _other_tools(store, "other tools, of another tarball")
+            _uncurl(contents(folder, commits["git-annex"], ["uuid.log"]))
+        size = store.tarball.stat().st_size
+        first = Version(1, when, urls.store, urls.deposit, size, md5, commits)
+        with new_file(store.versions_json) as out:
+            out.write(versions_text((first,)))
+
+
+def dataset_id(store: StorePath) -> UUID:
+    """What DataLad knows the dataset by, as it is in the last version of the pair."""
+    last = read_versions(store.versions_json)[-1]
+    with tempfile.TemporaryDirectory(prefix="icf-dataset-") as name:
+        unpack(store.repo_export, Path(name))
+        text = contents(Path(name), last.commits["master"], [".datalad/config"])
+    match = re.search(r"^\s*id = ([0-9a-f-]{36})$", text.get(".datalad/config") or "", re.MULTILINE)
+    if match is None:
+        raise _other_tools(store, "a dataset that has no id")
+    return UUID(match[1])
 
 
 def extend(store: StorePath, change: Change) -> Deposited:
@@ -267,6 +311,13 @@ def _check_paths(folder: Path, tip: str, new: set[str]) -> None:
             raise branch.PathClash(path, "a file of the tarball", "what is made of it")
 
 
+def _is_pair_at(store: StorePath, commits: dict[str, str]) -> bool:
+    return (store.refs.read_text(errors="replace"), exported_refs(store.repo_export)) == (
+        refs_text(commits),
+        packed_refs(commits),
+    )
+
+
 def _is_pair_of(store: StorePath, versions: tuple[Version, ...]) -> bool:
     """Whether the pair is of the last version; it may be of an earlier one, and of no other."""
     shown = store.refs.read_text(errors="replace")
@@ -293,6 +344,10 @@ def _check_same_urls(store: StorePath, first: Version, urls: Urls) -> None:
     ):
         if there != asked:
             raise OtherDeposit(store.visit, f"the {kind} {there}, not {asked}", *_pair(store))
+
+
+def _other_tools(store: StorePath, whose: str) -> OtherDeposit:
+    return OtherDeposit(store.visit, whose, *_pair(store))
 
 
 def _other_export(store: StorePath) -> OtherDeposit:

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from icf_tools.derive import scrub
-from icf_tools.derive.frames import Frame
 from icf_tools.derive.compress import compress
+from icf_tools.derive.frames import Frame
 from icf_tools.derive.planes import check
 from icf_tools.derive.report import Made
 from icf_tools.derive.volumes import Mismatch, Volumes

@@ -129,7 +129,7 @@ def _digest(path: Path) -> str | None:
     """The MD5 of what is there, also of a link of git-annex whose content is elsewhere."""
     if path.is_symlink() and not path.exists():
         try:
-            return AnnexKey.parse(path.readlink().name).name[:32]
+            return AnnexKey.of_target(str(path.readlink())).name[:32]
         except ValueError as err:
             raise OtherContent(path) from err
     if path.exists() and not path.is_file():

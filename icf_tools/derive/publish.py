@@ -19,9 +19,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from icf_tools import __version__
-from icf_tools.dataset.branch import Identity
 from icf_tools.dataset.versions import Change, read_versions, tree
-from icf_tools.dataset.write import Deposited, dataset, extend
+from icf_tools.dataset.write import Deposited, adopt, dataset, dataset_id, extend
 from icf_tools.derive.asked import Asked, NoPreviews, Settled
 from icf_tools.derive.files import File
 from icf_tools.derive.make import Outcome, make
@@ -78,6 +77,7 @@ def derive(
     if not store.tarball.exists():
         raise NoTarball(store.tarball)
     with locked(store):
+        adopt(store, store_url, deposit_url)
         deposited = dataset(store, store_url, deposit_url)
         for left in store.study.glob(f"{store.work}*"):  # by one that was killed
             shutil.rmtree(left)
@@ -204,7 +204,7 @@ def _changes(
     run: dict[str, Any] = {
         "chain": [],
         "cmd": shlex.join(command),
-        "dsid": str(Identity.of(visit, report.tarball_md5).dataset),
+        "dsid": str(dataset_id(store)),
         "exit": 0 if right else PartlyDone.exit_code,
         "extra_inputs": [],
         "inputs": inputs,

@@ -34,6 +34,14 @@ class AnnexKey:
         return cls(backend, None if size is None else int(size), name)
 
     @classmethod
+    def of_target(cls, target: str) -> "AnnexKey":
+        """The key that an annexed file's link leads to. Raises ValueError where there is none."""
+        name = target.rpartition("/")[2]
+        for escape, char in (("%", "/"), ("&c", ":"), ("&s", "%"), ("&a", "&")):
+            name = name.replace(escape, char)
+        return cls.parse(name)
+
+    @classmethod
     def md5e(cls, path: str, size: int, md5_hex: str) -> "AnnexKey":
         """The key that `git annex add` makes of a file with the backend MD5E."""
         return cls("MD5E", size, md5_hex + extension(path))

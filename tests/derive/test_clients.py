@@ -2,14 +2,18 @@
 
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 
 import nibabel
 import pytest
 
+from icf_tools.archive.build import build
+from icf_tools.dataset.versions import read_versions
 from icf_tools.derive.converters import version_of
-from icf_tools.model.visit import StorePath
+from icf_tools.index.deposit import index
+from icf_tools.model.visit import StorePath, Visit
 from tests.conftest import BIN
 from tests.dataset.clients import Client, Deposit, deposit, icf, md5
 from tests.derive.series import Series
@@ -113,6 +117,34 @@ def test_rerun_makes_the_same_files(client: Client, tmp_path: Path) -> None:
     record = json.loads(message.partition(" ===\n")[2].partition("\n^^^")[0])
     assert version_of("dcm2niix") in record["tools"]
     assert record["cmd"] == "icf convert icf/visit_dicom.tar --to nifti --settings icf/derive.json"
+
+
+def test_a_deposit_of_the_first_tools_goes_on(client: Client, tmp_path: Path) -> None:
+    """With random ids, of which nothing is on record but the pair itself."""
+    store = StorePath(tmp_path / "store", Visit("study", "visit"))
+    build(source(tmp_path / "in"), store)
+    index(store)
+    module = [sys.executable, "-m", "benchmarks.addurls_way", str(store.root)]
+    (Path.home() / ".gitconfig").write_text("[user]\n\tname = T\n\temail = t@example.org\n")
+    subprocess.run(module, cwd=Path(__file__).parents[2], check=True, capture_output=True)
+    theirs = store.refs.read_text()
+    made = Deposit(store, tmp_path / "in", f"file://{store.root}")
+    old = client.clone(made.clone_url, tmp_path / "old")
+    icf("derive", "study", "visit", store_dir=store.root, store_url=made.store_url)
+    first, second = read_versions(store.versions_json)
+    assert all(tip in theirs for tip in first.commits.values())
+    assert second.timestamp == first.timestamp + 1
+    old.run("datalad", "update", "--how", "merge")
+    assert old.run("git", "rev-parse", "HEAD").strip() == second.commits["master"]
+    with_icf(client)
+    old.run("datalad", "rerun")
+    assert old.run("git", "rev-parse", "HEAD").strip() == second.commits["master"]
+    new = client.clone(made.clone_url, tmp_path / "new")
+    for clone in (old, new):
+        clone.get(".")
+        clone.fsck()
+    icf("derive", "study", "visit", "--to", "minc", store_dir=store.root)
+    assert "made: version 3" not in icf("derive", "study", "visit", store_dir=store.root)
 
 
 def test_rerun_where_a_series_fails(client: Client, tmp_path: Path) -> None:

@@ -134,6 +134,12 @@ def test_extensions_that_are_no_text_are_counted_in_bytes(repository: Path) -> N
 
 
 @pytest.mark.annex
+def test_a_link_tells_its_key(names: list[str]) -> None:
+    for name in names:
+        key = AnnexKey.md5e(name, 5, MD5)
+        assert AnnexKey.of_target(symlink_target(f"a/{name}", key)) == key
+
+
 def test_directories_are_those_of_git_annex(names: list[str], repository: Path) -> None:
     keys = [AnnexKey.md5e(name, size, MD5) for size, name in enumerate(names)]
     # no md5 key needs escapes, a URL key does
