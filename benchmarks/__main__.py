@@ -2,7 +2,7 @@
 
 import argparse
 
-from benchmarks import addurls, archive, convert, dataset, index, startup
+from benchmarks import addurls, archive, dataset, derive, index, startup
 from benchmarks.measure import show
 
 _PARTS = {
@@ -11,7 +11,7 @@ _PARTS = {
     "index": index.rows,
     "dataset": dataset.rows,
     "addurls": addurls.rows,
-    "convert": convert.rows,
+    "derive": derive.rows,
 }
 
 

@@ -24,7 +24,7 @@ def no_scratch_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_parts_without_git_annex_print_a_table_and_clean_up(no_scratch_left: Path) -> None:
     if "ICF_TEST_DATA" not in os.environ and importlib.util.find_spec("nibabel") is None:
         missing("test-data")
-    parts = ["startup", "archive", "index", "dataset", "convert"]
+    parts = ["startup", "archive", "index", "dataset", "derive"]
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks", "--quick", *parts],
         cwd=ROOT,
@@ -37,7 +37,7 @@ def test_parts_without_git_annex_print_a_table_and_clean_up(no_scratch_left: Pat
     heading, *rows, _ = done.stdout.splitlines()
     assert heading.startswith("what ")
     measured = {row.partition("  ")[0] for row in rows}
-    assert measured >= {"icf --help", "icf archive", "icf index", "icf dataset", "icf convert"}
+    assert measured >= {"icf --help", "icf archive", "icf index", "icf dataset", "icf derive"}
     assert list(no_scratch_left.iterdir()) == []
 
 

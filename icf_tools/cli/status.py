@@ -34,6 +34,7 @@ def status(
             "dataset": each.dataset,
             "versions": each.versions,
             "missing": each.missing,
+            "series": each.series,
         }
         for each in found
     ]
@@ -46,4 +47,7 @@ def _line(status: VisitStatus) -> str:
     if status.damaged:
         return f"{status.visit}\t{tarball}\tdamaged: its metadata is of {status.recorded} bytes"
     state = f"missing: {', '.join(status.missing)}" if status.missing else "complete"
-    return f"{status.visit}\t{tarball}\t{state}"
+    series = ", ".join(f"{count} {name}" for name, count in status.series.items())
+    return "\t".join(
+        [str(status.visit), tarball, state, *([f"series: {series}"] if series else [])]
+    )

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +44,7 @@ class VisitStatus:
     metadata: bool
     versions: int  #: of the dataset, as recorded; 0 where that cannot be read
     dataset: bool
+    series: dict[str, int]  #: how many have each status of icf derive; empty where none was made
 
     @property
     def missing(self) -> tuple[str, ...]:
@@ -91,6 +93,7 @@ def status(store: StorePath) -> VisitStatus:
         metadata=store.tarball_json.exists() and store.dicoms_json.exists(),
         versions=_versions(store.versions_json),
         dataset=store.refs.exists() and store.repo_export.exists(),
+        series=_series(store.series_json),
     )
 
 
@@ -129,6 +132,14 @@ def _versions(path: Path) -> int:
         return len(json.loads(path.read_bytes()))
     except (OSError, ValueError, TypeError, RecursionError):
         return 0
+
+
+def _series(path: Path) -> dict[str, int]:
+    try:
+        found = Counter(str(each["status"]) for each in json.loads(path.read_bytes())["series"])
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return {}
+    return dict(sorted(found.items()))
 
 
 def _visits(root: Path) -> Iterator[Visit]:

@@ -156,3 +156,57 @@ def test_series_with_the_same_images(icf: Run, tmp_path: Path) -> None:
         nibabel.save(Series.of().nifti(), tmp_path / f"{number}.nii")
     done = icf("check-nifti", "1.nii", "2.nii", "--dicom", "dicom")
     assert done.returncode == 0, done.stdout
+
+
+@pytest.fixture
+def visit(icf: Run, tarball: str) -> list[str]:
+    """That of the tarball, deposited; and where it is, as arguments."""
+    where = ["study", "visit", "-o", "store"]
+    assert icf("index", *where).returncode == 0
+    url = "https://data.example.org/store"
+    assert icf("dataset", *where, "--store-url", url).returncode == 0
+    return where
+
+
+def test_derive_tells_what_came_of_each_series(icf: Run, visit: list[str], tmp_path: Path) -> None:
+    done = icf("derive", *visit, "-j", "2")
+    assert done.returncode == 10
+    first, second, third, made, clone = done.stdout.splitlines()
+    assert first == "series 1\t8 images\tverified\tnifti/001_protocol-1.nii.gz"
+    assert second.startswith("series 2\t3 images\tfailed\tdcm2niix: ")
+    assert third.startswith("series 3\t1 images\tunverified\t")
+    assert made.startswith("dataset made: version 2, commit ")
+    assert clone.startswith("clone it with: datalad clone ")
+    assert done.stderr == (
+        "icf: 2 of 3 series have not all that was asked for; what is said of each tells why\n"
+    )
+    told = json.loads(icf("derive", *visit, "--json").stdout)
+    assert told.pop("dataset")["made"] is False
+    assert told == json.loads((tmp_path / "store/study/visit_metadata_series.json").read_bytes())
+    status = icf("status", "-o", "store")
+    assert status.stdout.endswith("\tseries: 1 failed, 1 unverified, 1 verified\n")
+    told = json.loads(icf("status", "-o", "store", "--json").stdout)[0]
+    assert told["series"] == {"failed": 1, "unverified": 1, "verified": 1}
+
+
+def test_derive_what_is_right(icf: Run, visit: list[str]) -> None:
+    where = ["--id", "study", "visit", "-o", "store"]
+    done = icf(*where, "--series", "1", "--to", "minc", program="derive_visit")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "minc/001_protocol-1.mnc" in done.stdout
+
+
+def test_derive_refuses(icf: Run, visit: list[str], tmp_path: Path) -> None:
+    for code, arguments in (
+        (2, ["--to", "preview"]),
+        (2, ["--to", "bids"]),
+        (2, ["--to", "analyze"]),
+        (2, ["--converter", "mricron"]),
+        (3, ["--series", "9"]),
+        (4, ["--store-url", "https://other.example.org"]),
+    ):
+        done = icf("derive", *visit, *arguments)
+        assert done.returncode == code, arguments
+        assert "Traceback" not in done.stderr
+    assert icf("derive", "study", "other", "-o", "store").returncode == 3
+    assert not (tmp_path / "store/study/visit_annex").exists()
