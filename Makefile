@@ -48,7 +48,7 @@ clean:
 # the lower bounds in setup.cfg are what this installs
 .PHONY: test-oldest test-with
 test-oldest: .venv-oldest/test
-	.venv-oldest/bin/pytest $(PYTEST) -m "not annex or oldest"
+	.venv-oldest/bin/pytest $(PYTEST) -m "not annex and not slow or oldest"
 
 # one more interpreter, where it is there; it must be where ICF_REQUIRE names it
 test-with:
@@ -56,7 +56,7 @@ test-with:
 		echo "$(P) is what was tested above"; \
 	elif $(P) -c '' 2>/dev/null; then \
 		$(MAKE) --no-print-directory .venv-$(P)/test PYTHON=$(P) && \
-		.venv-$(P)/bin/pytest $(PYTEST) -m "not annex"; \
+		.venv-$(P)/bin/pytest $(PYTEST) -m "not annex and not slow"; \
 	else case " $$ICF_REQUIRE " in \
 		*" $(P) "*) echo "$(P) is listed in ICF_REQUIRE and cannot be run"; exit 1;; \
 		*) echo "$(P) is not there: not tested with it";; esac; fi

@@ -19,7 +19,6 @@ _PEER = 'tar xf "$1" -C "$2" && "$3" -g i -b y -ba y -z i -p n -f out -o "$2" "$
 _SIDES = {"200 kB": 320, "25 kB": 112}  # of an image, pixels
 _STAGES = {
     "digests, headers": ("publish", "scan"),
-    "identities": ("make", "identities"),
     "reading and placing": ("convert", "_read"),
     "plane check": ("convert", "_prove"),
     "compression": ("files", "compress"),

@@ -15,9 +15,11 @@ from typing import Any
 
 import nibabel
 import pytest
+import yaml
 
 from icf_tools.archive.build import build
 from icf_tools.errors import IcfError
+from icf_tools.model.bids_plan import plan_of
 from icf_tools.model.visit import StorePath, Visit
 from icf_tools.pipeline import add
 from icf_tools.settings import read_settings
@@ -151,13 +153,12 @@ def run_script(script: str, names: Mapping[str, str], work: Path, env: Mapping[s
 
 
 def volumes(folder: Path) -> None:
-    """A visit of which files can be made: a volume, a time series, its MoCo copy, something else."""
+    """A visit with a volume, a time series, the MoCo copy of that, and something else."""
     rest = {"ProtocolName": "task-rest", "RepetitionTime": "2000"}
     copy = {"ImageType": ["DERIVED", "PRIMARY", "M", "MOCO"], "SeriesDescription": "MoCoSeries"}
     Series.of().write(folder / "t1", 2, ProtocolName="t1_mprage")
-    Series.of(3).write(folder / "rest", 3, **rest)
-    Series.of(3).write(folder / "moco", 4, **rest, **copy)
-    Series.of().write(folder / "other", 5)
+    for number, times, elements in ((3, 3, rest), (4, 3, rest | copy), (5, 1, {})):
+        Series(Series.of(times).stored + number).write(folder / str(number), number, **elements)
 
 
 @contextmanager
@@ -198,6 +199,19 @@ def credential(url: str) -> dict[str, str]:
         "SECRET": PASSWORD,
     }
     return {f"DATALAD_CREDENTIAL_TESTER_{field}": value for field, value in fields.items()}
+
+
+@pytest.mark.parametrize("text", blocks("bids.md", "yaml"))
+def test_the_rules_of_the_page_are_rules(text: str) -> None:
+    assert plan_of(yaml.safe_load(text)).rules
+
+
+def test_the_criteria_of_the_page_are_criteria() -> None:
+    table = page("bids.md").partition("| `match` | holds")[2].partition("\n\n")[0]
+    found = re.findall(r"^\| `(.*?)` \|", table, re.MULTILINE)
+    assert len(found) == 7
+    for text in found:
+        assert plan_of({"rules": [{"match": yaml.safe_load(text), "skip": True}]}).rules
 
 
 @pytest.mark.annex

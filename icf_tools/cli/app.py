@@ -59,6 +59,8 @@ def run(program: Callable[[], object], name: str) -> NoReturn:
         sys.exit(1)
     except IcfError as err:
         _fail(name, err, err.exit_code)
+    except MemoryError:
+        _fail(name, "there is not enough memory; give it more, or fewer jobs, and run it again", 1)
     except PermissionError as err:
         _fail(name, f"no permission for {err.filename}; give it to this user", 8)
     except OSError as err:

@@ -125,7 +125,7 @@ def _derive_study(study: str, store_dir: Path, as_json: bool) -> None:
     derived = derive_study(store_dir, study, settings.bids)
     for visit, why in derived.missing:
         report.note(f"{visit}: {why}; run icf derive {study} {visit.visit} --to bids")
-    counts = f"{len(derived.subjects)} subjects, {len(derived.visits)} visits"
+    counts = f"subjects: {len(derived.subjects)}, visits: {len(derived.visits)}"
     lines = [f"BIDS dataset of the study {study}: {counts}"]
     content = {
         "subjects": derived.subjects,
@@ -149,6 +149,10 @@ def convert(
     targets: Targets = None,
     numbers: Numbers = None,
     converter: Only = None,
+    dropped: Annotated[
+        list[Target] | None,
+        typer.Option("--drop", help="Remove what was made of it here before; may be repeated."),
+    ] = None,
     settled: Annotated[
         Path | None,
         typer.Option("--settings", metavar="FILE", help="What icf derive keeps in a dataset."),
@@ -168,6 +172,7 @@ def convert(
         numbers or (),
         converter,
         Settled() if settled is None else Settled.read(settled),
+        dropped or (),
     )
     with report.progress() as progress:
         made = convert_tarball(tarball, output, asked, jobs=jobs, progress=progress)

@@ -55,6 +55,7 @@ def deposit_tree(place: TreePath, tree: Tree, deposit_url: str, when: int) -> De
     holds a lock on the study's tree. Raises BadVersions, OtherTree.
     """
     versions = _read(place.versions_json)
+    _check_pair(place, versions)
     before = _tree(versions)
     new = []
     if (before, bool(versions)) != (tree, True):
@@ -81,6 +82,11 @@ def deposit_tree(place: TreePath, tree: Tree, deposit_url: str, when: int) -> De
         clone_url=place.clone_url(deposit_url),
         made=made,
     )
+
+
+def folders_in(place: TreePath) -> set[str]:
+    """The URLs of the folders whose content the dataset has. Raises BadVersions."""
+    return {url for _, url in _tree(_read(place.versions_json)).links.values()}
 
 
 def _read(path: Path) -> list[_Version]:
@@ -174,6 +180,16 @@ def _write(
             raise OtherTree(place.versions_json, place.refs.name)
         done.append(replace(version, commits=commits))
     return done
+
+
+def _check_pair(place: TreePath, versions: list[_Version]) -> None:
+    """See that what is there is of some version on record. Raises OtherTree."""
+    refs = {refs_text(version.commits) for version in versions}
+    exports = {packed_refs(version.commits) for version in versions}
+    if (place.refs.exists() and place.refs.read_text(errors="replace") not in refs) or (
+        place.repo_export.exists() and exported_refs(place.repo_export) not in exports
+    ):
+        raise OtherTree(place.versions_json, place.refs.name)
 
 
 def _is_pair_of(place: TreePath, version: _Version) -> bool:

@@ -27,7 +27,14 @@ from icf_tools.dataset.repository import (
     packed_refs,
     refs_text,
 )
-from icf_tools.dataset.versions import Change, Version, read_versions, tree, versions_text
+from icf_tools.dataset.versions import (
+    BadVersions,
+    Change,
+    Version,
+    read_versions,
+    tree,
+    versions_text,
+)
 from icf_tools.errors import Conflict, UsageError
 from icf_tools.index.records import NoMetadata, read_images, read_tarball
 from icf_tools.model.key import AnnexKey, symlink_target
@@ -45,7 +52,7 @@ class NoUrl(UsageError):
 
 
 class OtherDeposit(Conflict):
-    message = "visit {} is deposited with {}; to make another one, move {}, {} and {} away"
+    message = "visit {} is deposited with {}; {}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +103,7 @@ def dataset(store: StorePath, store_url: str | None, deposit_url: str | None = N
         versions = read_versions(store.versions_json)
         complete = store.refs.exists() and store.repo_export.exists()
         if complete and not versions:
-            raise _other_tools(store, "other tools, which keep no record of versions")
+            raise _other(store, "other tools, which keep no record of versions")
         if versions:
             _check_same_urls(store, versions[0], urls)
         made = not complete or not _is_pair_of(store, versions)
@@ -122,18 +129,18 @@ def adopt(store: StorePath, store_url: str | None, deposit_url: str | None = Non
         commits = dict(zip(BRANCHES, match.groups(), strict=True)) if match else {}
         md5 = recorded_md5(store)
         if md5 is None or not match or not _is_pair_at(store, commits):
-            raise _other_tools(store, "other tools, of a form that is not known")
+            raise _other(store, "other tools, of a form that is not known")
         with tempfile.TemporaryDirectory(prefix="icf-dataset-") as name:
             folder = Path(name)
             unpack(store.repo_export, folder)
             when = max(commit_time(folder, tip) for tip in commits.values())
             path = store.visit.dataset_path
-            target = contents(folder, commits["master"], [path]).get(path)
-            if not target or f"--{md5}" not in target:
-                raise _other_tools(store, "other tools, of another tarball")
+            target = contents(folder, commits["master"], [path]).get(path) or ""
+            key = re.search(rf"/MD5E?-s([0-9]+)--{md5}(\.tar)?$", target)
+            if key is None:
+                raise _other(store, "other tools, of another tarball")
             _uncurl(contents(folder, commits["git-annex"], ["uuid.log"]))
-        size = store.tarball.stat().st_size
-        first = Version(1, when, urls.store, urls.deposit, size, md5, commits)
+        first = Version(1, when, urls.store, urls.deposit, int(key[1]), md5, commits)
         with new_file(store.versions_json) as out:
             out.write(versions_text((first,)))
 
@@ -146,7 +153,7 @@ def dataset_id(store: StorePath) -> UUID:
         text = contents(Path(name), last.commits["master"], [".datalad/config"])
     match = re.search(r"^\s*id = ([0-9a-f-]{36})$", text.get(".datalad/config") or "", re.MULTILINE)
     if match is None:
-        raise _other_tools(store, "a dataset that has no id")
+        raise _other(store, "a dataset that has no id")
     return UUID(match[1])
 
 
@@ -178,10 +185,6 @@ def _deposited(store: StorePath, versions: tuple[Version, ...], *, made: bool) -
         clone_url=store.visit.clone_url(versions[-1].deposit_url),
         made=made,
     )
-
-
-def _pair(store: StorePath) -> tuple[str, str, str]:
-    return store.versions_json.name, store.repo_export.name, store.refs.name
 
 
 def _complete(store: StorePath, versions: tuple[Version, ...], urls: Urls) -> tuple[Version, ...]:
@@ -324,7 +327,7 @@ def _is_pair_of(store: StorePath, versions: tuple[Version, ...]) -> bool:
     exported = exported_refs(store.repo_export)
     texts = [(refs_text(each.commits), packed_refs(each.commits)) for each in versions]
     if shown not in dict(texts) or exported not in dict(texts).values():
-        raise OtherDeposit(store.visit, "a pair that is not of its record", *_pair(store))
+        raise _other(store, "a pair that is not of its record")
     return (shown, exported) == texts[-1]
 
 
@@ -334,7 +337,7 @@ def _check_tarball(store: StorePath, last: Version) -> None:
         read_tarball(store)  # refuses that of another visit
     sizes = {last.size, store.tarball.stat().st_size if store.tarball.exists() else last.size}
     if recorded_md5(store) != last.md5 or len(sizes) > 1:
-        raise OtherDeposit(store.visit, "a tarball that is not of its record", *_pair(store))
+        raise _other(store, "a tarball that is not of its record")
 
 
 def _check_same_urls(store: StorePath, first: Version, urls: Urls) -> None:
@@ -343,17 +346,26 @@ def _check_same_urls(store: StorePath, first: Version, urls: Urls) -> None:
         ("deposit URL", first.deposit_url, urls.deposit),
     ):
         if there != asked:
-            raise OtherDeposit(store.visit, f"the {kind} {there}, not {asked}", *_pair(store))
+            raise _other(store, f"the {kind} {there}, not {asked}")
 
 
-def _other_tools(store: StorePath, whose: str) -> OtherDeposit:
-    return OtherDeposit(store.visit, whose, *_pair(store))
+def _other(store: StorePath, said: str) -> OtherDeposit:
+    names = (store.versions_json.name, store.repo_export.name, store.refs.name)
+    files = f"{names[0]}, {names[1]} and {names[2]}"
+    try:
+        count = len(read_versions(store.versions_json))
+    except BadVersions:
+        count = 0
+    if count > 1:  # they would be lost
+        return OtherDeposit(
+            store.visit, said, f"it has {count} versions, so take what is wrong from a copy"
+        )
+    return OtherDeposit(store.visit, said, f"to make another one, move {files} away")
 
 
 def _other_export(store: StorePath) -> OtherDeposit:
-    return OtherDeposit(store.visit, f"another {store.repo_export.name}", *_pair(store))
+    return _other(store, f"another {store.repo_export.name}")
 
 
 def _other_record(store: StorePath) -> OtherDeposit:
-    said = f"a record in {store.versions_json.name} that its metadata does not give"
-    return OtherDeposit(store.visit, said, *_pair(store))
+    return _other(store, f"a record in {store.versions_json.name} that its metadata does not give")

@@ -20,13 +20,19 @@ from icf_tools.model.visit import Visit
 RULES = 1
 """Number of the rules by which files are named, scrubbed and written."""
 
+SETTINGS = "settings"
+"""What the tool begins with that tells what the study has settled."""
+
 
 class BadSettled(Damaged):
     message = "{} is not what icf derive writes; get it from the dataset again"
 
 
 class NoRules(UsageError):
-    message = "there are no rules for a BIDS tree; write a section bids into study.yaml"
+    message = (
+        "there are no rules for a BIDS tree; write a section bids into study.yaml, "
+        "and give icf convert what icf derive made of it with --settings"
+    )
 
 
 class NoPreviews(UsageError):
@@ -36,8 +42,12 @@ class NoPreviews(UsageError):
     )
 
 
+class NothingToScale(UsageError):
+    message = "a window is that of previews; give --to preview with it"
+
+
 class WholeVisit(UsageError):
-    message = "a BIDS tree is made of all series of a visit; leave out --series"
+    message = "a BIDS tree, asked for or there already, is of all series; leave out --series"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +83,7 @@ class Settled:
         }[target]
         if not said:
             return ""
-        return f"settings {hashlib.sha256(repr(said).encode()).hexdigest()[:8]}"
+        return f"{SETTINGS} {hashlib.sha256(repr(said).encode()).hexdigest()[:8]}"
 
     @classmethod
     def read(cls, path: Path) -> "Settled":
@@ -102,6 +112,7 @@ class Asked:
     numbers: tuple[int, ...] = ()  #: of series; all of them if empty
     converter: Converter | None = None  #: the only one to be tried
     settled: Settled = Settled()
+    dropped: tuple[Target, ...] = ()  #: of which nothing is to stay
 
     @classmethod
     def of(
@@ -110,6 +121,7 @@ class Asked:
         numbers: Collection[int],
         converter: Converter | None,
         settled: Settled,
+        dropped: Collection[Target] = (),
     ) -> "Asked":
         """Raises WholeVisit and NoRules."""
         if Target.BIDS in targets and settled.bids is None:
@@ -122,6 +134,7 @@ class Asked:
             tuple(sorted(set(numbers))),
             converter,
             settled,
+            tuple(target for target in Target if target in dropped),
         )
 
     @property
@@ -139,8 +152,8 @@ class Asked:
 
         How they are compressed is not in it: that does not change what is in them.
         """
-        told = self.settled.digest(target)
-        return (f"rules {RULES}", converter, *_libraries(target), *([told] if told else []))
+        told = [self.settled.digest(target), f"{self.converter} only" if self.converter else ""]
+        return (f"rules {RULES}", converter, *_libraries(target), *filter(None, told))
 
     def all_tools(self, target: Target) -> set[str]:
         """What may have a part in it, whichever converter does it."""

@@ -71,8 +71,11 @@ class Image:
 
     @property
     def kind(self) -> tuple[str, str]:
-        """Images of one kind, of one run, differ in their echo alone."""
-        return ("gradient echo" if self.in_field_map else self.said), self.part
+        """Images of one kind, of one run, differ in their echo alone.
+
+        What does not say of what it was made is taken for a magnitude.
+        """
+        return ("gradient echo" if self.in_field_map else self.said), self.part or "mag"
 
     @property
     def group(self) -> tuple[object, ...]:

@@ -20,6 +20,7 @@ from pathlib import Path
 from icf_tools.archive.identity import IDENTIFYING, Identity
 from icf_tools.derive import scrub
 from icf_tools.derive.asked import Asked
+from icf_tools.derive.children import stop_all
 from icf_tools.derive.converters import CONVERTERS, version_of
 from icf_tools.derive.files import File, minc_files, nifti_files, preview_files, stems
 from icf_tools.derive.frames import Broken, Frame, NoFrames, NoGeometry, header_of, read_frames
@@ -34,7 +35,8 @@ from icf_tools.model.progress import Progress
 from icf_tools.store.files import NoRoom
 
 _LARGEST_NUMBER = 99_999_999  # of a series
-_IDENTIFYING = Wanted.of((), IDENTIFYING)
+_BURNED_IN = 0x00280301
+_TELLING = Wanted.of((), {**IDENTIFYING, _BURNED_IN: "CS"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +45,7 @@ class Series:
 
     uid: str  #: SeriesInstanceUID
     number: int  #: SeriesNumber; 0 where there is none
-    description: str  #: ProtocolName, or SeriesDescription; what is made of it tells no name
+    descriptions: tuple[str, ...]  #: ProtocolName, SeriesDescription; the first may tell a name
     images: tuple[Record, ...]
 
 
@@ -68,8 +70,8 @@ def series_of(records: Iterable[Record], deny: Collection[str] = ()) -> list[Ser
         if not isinstance(number, int) or not 0 <= number <= _LARGEST_NUMBER:
             number = 0
         told = [tags.get(key) for key in ("ProtocolName", "SeriesDescription") if key not in deny]
-        text = next(filter(None, told), "")
-        found.append(Series(uid, number, str(text), tuple(members)))
+        texts = tuple(str(text) for text in told if text)
+        found.append(Series(uid, number, texts, tuple(members)))
     return sorted(found, key=lambda series: (series.number, series.uid))
 
 
@@ -79,7 +81,7 @@ def convert(
     asked: Asked,
     work: Path,
     names: dict[str, str],
-    told_by: Callable[[str], bool],
+    telling: "Telling",
     *,
     jobs: int = 1,
     progress: Progress = lambda *_: None,
@@ -87,8 +89,8 @@ def convert(
     """In the order of the series, up to `jobs` of them at a time.
 
     Their files lie in `work`, an empty folder, until the next one is asked for.
-    `names` is what the files of each begin with; what is `told_by` a text to tell
-    who was scanned is in no name and no file. Raises NoRoom.
+    `names` is what the files of each begin with; what is `telling` is in no name and
+    no file. Raises NoRoom, Stopped.
     """
     total = sum(len(each.images) for each in series)
     done = 0
@@ -96,12 +98,14 @@ def convert(
         # ends with the last image that is read from it
         content = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
 
-    with ThreadPoolExecutor(jobs) as pool:
+    pool = ThreadPoolExecutor(jobs)
+    try:
 
         def start(each: Series) -> Future[Converted]:
             folder = work / names[each.uid]
             folder.mkdir()
-            return pool.submit(_convert, each, names[each.uid], asked, content, folder, told_by)
+            name = names[each.uid]
+            return pool.submit(_convert, each, name, asked, content, folder, telling)
 
         waiting = list(series)
         running: list[Future[Converted]] = []
@@ -113,20 +117,39 @@ def convert(
             shutil.rmtree(work / names[converted.entry.uid])
             done += converted.entry.images
             progress("convert", done, total)
+    except BaseException:
+        stop_all()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
-def identities(tarball: Path, records: Iterable[Record]) -> set[Identity]:
-    """Of all images. Raises NoFrames where a header cannot be read again."""
-    with tarball.open("rb") as file:
-        content = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-    found = set()
-    for record in records:
-        if record.tags is not None and record.offset is not None:
-            image = content[record.offset : record.offset + record.size]
-            header = header_of(image, _IDENTIFYING)
-            if header is not None:
-                found.add(Identity.of(header))
-    return found
+@dataclass(frozen=True, slots=True)
+class Telling:
+    """What may tell who was scanned."""
+
+    people: frozenset[Identity]
+    burned_in: frozenset[str]  #: UIDs of series with images that say so, see BurnedInAnnotation
+
+    @classmethod
+    def of(cls, tarball: Path, records: Iterable[Record]) -> "Telling":
+        """Of all images. Raises NoFrames where a header cannot be read again."""
+        with tarball.open("rb") as file:
+            content = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        people, burned_in = set(), set()
+        for record in records:
+            if record.tags is not None and record.offset is not None:
+                image = content[record.offset : record.offset + record.size]
+                header = header_of(image, _TELLING)
+                if header is not None:
+                    people.add(Identity.of(header))
+                    if header.text(_BURNED_IN) == "YES":
+                        burned_in.add(str(record.tags.get(SERIES)))
+        return cls(frozenset(people), frozenset(burned_in))
+
+    def by(self, text: str) -> bool:
+        """Whether the text tells it."""
+        return any(each.held_by(text) for each in self.people)
 
 
 def names_of(series: Sequence[Series], told_by: Callable[[str], bool]) -> dict[str, str]:
@@ -134,14 +157,18 @@ def names_of(series: Sequence[Series], told_by: Callable[[str], bool]) -> dict[s
     counts = Counter(each.number for each in series)
     names = {}
     for each in series:
-        words = re.findall("[A-Za-z0-9]+", each.description)
-        description = "-".join(words)[:100]
-        if not each.description.isascii() or told_by(each.description) or told_by(description):
-            description = ""
+        plain = (_plain(text, told_by) for text in each.descriptions)
+        description = next(filter(None, plain), "")
         digest = hashlib.sha256(each.uid.encode()).hexdigest()[:8]
         parts = [f"{each.number:03}", description, digest if counts[each.number] > 1 else ""]
         names[each.uid] = "_".join(filter(None, parts))
     return names
+
+
+def _plain(text: str, told_by: Callable[[str], bool]) -> str:
+    """As part of a file's name; nothing where it could tell who was scanned."""
+    name = "-".join(re.findall("[A-Za-z0-9]+", text))[:100]
+    return "" if not text.isascii() or told_by(text) or told_by(name) else name
 
 
 @dataclass(slots=True)
@@ -191,7 +218,7 @@ def _convert(
     asked: Asked,
     data: memoryview,
     folder: Path,
-    told_by: Callable[[str], bool],
+    telling: Telling,
 ) -> Converted:
     source = folder / "in"
     source.mkdir()
@@ -207,13 +234,15 @@ def _convert(
     if not images.frames:
         status: Status = "unverified" if images.unplaced else "skipped"
         return Converted(replace(entry, status=status, reason="; ".join(reasons)))
+    decoded = sum(frame.stored.nbytes for frame in images.frames)
+    _check_room(folder, 2 * decoded)
     for converter in () if images.mixed else asked.converters:
         made = folder / converter
         made.mkdir()
         try:
             CONVERTERS[converter](source, made)
             match = _prove(made, images.frames)
-            names = stems(made, name, told_by)
+            names = stems(made, name, telling.by)
             found = replace(
                 entry,
                 status="verified",
@@ -222,13 +251,20 @@ def _convert(
                 order=match.order,
                 mapping=match.digest,
             )
-            files, lacking = _files(names, asked, images.frames, told_by)
-            if lacking:
-                _check_room(folder, series)
+            files, lacking = _files(names, asked, images.frames, telling)
+            if Target.MINC in lacking:
+                _check_room(folder, 4 * decoded)
+            if Target.PREVIEW in asked.targets and series.uid in telling.burned_in:
+                lacking[str(Target.PREVIEW)] = "an image says that text is burned into it"
+                files = [file for file in files if file.made.target != Target.PREVIEW]
             tools = {str(each): asked.tools(each, found.converter) for each in asked.converted}
             return Converted(replace(found, tools=tools, lacking=lacking), tuple(files))
-        except (Mismatch, ValueError, subprocess.TimeoutExpired) as err:
-            _check_room(folder, series, err)
+        except subprocess.TimeoutExpired:
+            reasons.append(f"{converter}: it took too long")
+            entry = replace(entry, tools={})  # it may be in time the next time
+        except (Mismatch, ValueError) as err:
+            # what a full disk did has been removed again
+            _check_room(folder, 4 * decoded, err)
             why = err.args[1] if isinstance(err, Mismatch) else "what it wrote cannot be read"
             reasons.append(f"{converter}: {why}")
     return Converted(replace(entry, reason="; ".join(reasons)))
@@ -238,7 +274,7 @@ def _files(
     names: dict[Path, str],
     asked: Asked,
     frames: Sequence[Frame],
-    told_by: Callable[[str], bool],
+    telling: Telling,
 ) -> tuple[list[File], dict[str, str]]:
     """The files, and why a target has none."""
     files: list[File] = []
@@ -253,13 +289,13 @@ def _files(
             lacking[str(Target.MINC)] = str(err.args[1])
     if Target.NIFTI in asked.targets:
         for path, stem in names.items():
-            files += nifti_files(path, stem, told_by, asked.settled.deny)
+            files += nifti_files(path, stem, telling.by, asked.settled.deny)
     return files, lacking
 
 
-def _check_room(folder: Path, series: Series, error: Exception | None = None) -> None:
-    """See that it is not for want of room that something failed. Raises NoRoom."""
-    if shutil.disk_usage(folder).free < 2 * sum(record.size for record in series.images):
+def _check_room(folder: Path, size: int, error: Exception | None = None) -> None:
+    """See that it is not for want of room that something fails. Raises NoRoom."""
+    if shutil.disk_usage(folder).free < size:
         raise NoRoom(folder, "the disk is full") from error
 
 
@@ -271,12 +307,13 @@ def _prove(folder: Path, frames: Sequence[Frame]) -> Match:
     for path in paths:
         scrub.nifti(path)
     files = [Volumes.load(path) for path in paths]
+    match = check(files, frames)
     for path, file in zip(paths, files, strict=True):
-        values, vectors = path.with_suffix(".bval"), path.with_suffix(".bvec")
-        if values.exists() or vectors.exists():
-            check_gradients(path.name, _text(values), _text(vectors), file.stored.shape[3])
-    return check(files, frames)
+        values, vectors = (path.with_suffix(suffix) for suffix in (".bval", ".bvec"))
+        if not check_gradients(file, _text(values), _text(vectors), match):
+            values.unlink()  # the volumes are right without it
+    return match
 
 
-def _text(path: Path) -> str:
-    return path.read_text("ascii", "replace") if path.exists() else ""
+def _text(path: Path) -> str | None:
+    return path.read_text("ascii", "replace") if path.exists() else None

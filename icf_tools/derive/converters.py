@@ -8,14 +8,14 @@ Each runs in a process of its own: what it prints, changes, leaks or breaks stay
 import json
 import os
 import re
-import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from icf_tools.derive.frames import header_of
+from icf_tools.derive.children import run
+from icf_tools.derive.frames import Frame, header_of, read_frames
 from icf_tools.derive.volumes import Mismatch
 from icf_tools.dicom.header import Wanted
 from icf_tools.model.dicom import RECORDED, Tag, Value
@@ -47,29 +47,27 @@ def _dicom2nifti(source: Path, made: Path) -> None:
         if code or not target.exists():
             raise Mismatch("no file", f"it made no file (exit code {code})")
         vectors = target.with_suffix(".bvec")
-        if vectors.exists() and any(map(float, vectors.read_text("ascii", "replace").split())):
-            # It takes for granted that rows run upwards, as they do in what dcm2niix writes:
-            # in its own file they point elsewhere, whatever way the images lie.
+        # It takes for granted that rows run upwards, as they do in what dcm2niix writes: in its
+        # own file directions point elsewhere. Where the images tell none, nobody would notice.
+        made_some = vectors.exists() and re.search("[1-9]", vectors.read_text("ascii", "replace"))
+        if made_some and not any(frame.gradient for frame in _frames(source)):
             raise Mismatch("out.bvec", "nothing shows that its b-vectors are right")
         for path in list(target.parent.glob("out.*")):
             path.rename(made / path.name)
 
 
+def _frames(source: Path) -> Iterator[Frame]:
+    for path in sorted(source.iterdir()):
+        yield from read_frames(path.name, memoryview(path.read_bytes()))
+
+
 def _run(command: Sequence[str], home: Path) -> int:
-    """The exit code; what it prints may tell a name, and what it dumps lies in `home`."""
+    """The exit code; what it dumps lies in `home`."""
     variables = {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"}
     # several series are worked on at a time
     variables |= dict.fromkeys(["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"], "1")
-    return subprocess.run(
-        command,
-        env=variables | dict.fromkeys(["HOME", "TMPDIR"], str(home.absolute())),
-        cwd=home,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        check=False,
-        timeout=_LONGEST,
-    ).returncode
+    variables |= dict.fromkeys(["HOME", "TMPDIR"], str(home.absolute()))
+    return run(command, variables, home, _LONGEST)
 
 
 CONVERTERS: dict[str, Callable[[Path, Path], None]] = {

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from icf_tools.derive import gradients
 from icf_tools.dicom.header import Header, MoreNeeded, Unreadable, Wanted, read_header
 from icf_tools.errors import Damaged
 from icf_tools.model.dicom import SERIES, Tag, Value
@@ -58,7 +59,9 @@ _TAGS = (
 _CLASS = 0x00080016
 _CSA_CREATOR, _CSA = 0x00290010, 0x00291010
 _PIXEL_DATA = 0x7FE00010
-_WANTED = Wanted.of(_TAGS, {_CSA_CREATOR: "LO", _CSA: "OB", _PIXEL_DATA - 1: "UN"})
+_WANTED = Wanted.of(
+    _TAGS, {_CSA_CREATOR: "LO", _CSA: "OB", _PIXEL_DATA - 1: "UN"} | gradients.WANTED
+)
 _WINDOWS = (64 << 10, 1 << 20)  # bytes of a file that are looked at for its header
 _NATIVE = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1")  # values follow each other in little endian
 _CAPTURE = "1.2.840.10008.5.1.4.1.1.7"  # what was on a screen; so are the classes below it
@@ -96,6 +99,8 @@ class Frame:
     order: tuple[float | None, ...]  #: by each of ORDERS; None where it is not known
     kind: tuple[str, ...] = ()  #: echo, and magnitude or phase: a volume is of one kind
     acquisition: str = ""  #: its AcquisitionNumber
+    b_value: float | None = None  #: s/mm²; None where the image does not tell
+    gradient: gradients.Direction | None = None  #: None where it does not tell, or has none
 
 
 def read_frames(path: str, data: memoryview) -> list[Frame]:
@@ -154,8 +159,9 @@ def _read(path: str, data: memoryview, header: Header) -> list[Frame]:
     across, down = _steps(values["ImageOrientationPatient"], values["PixelSpacing"])
     corner = np.array(_numbers(values["ImagePositionPatient"]))
     uid, scale = str(values.get(SERIES, "")), _scale(values, header)
-    order, kind, acquisition = _about(values)
-    return [Frame(path, uid, 0, stored, corner, across, down, *scale, order, kind, acquisition)]
+    told = gradients.told_by(header, _csa(header) if gradients.may_tell(header, _CSA) else {})
+    order, kind, acquired = _about(values)
+    return [Frame(path, uid, 0, stored, corner, across, down, *scale, order, kind, acquired, *told)]
 
 
 def header_of(data: memoryview, wanted: Wanted) -> Header | None:
@@ -241,13 +247,14 @@ def _tiles(path: str, values: dict[str, Value], header: Header, stored: Values) 
         raise NoGeometry("it is a mosaic and does not say how far apart its slices are")
     step = normal / np.linalg.norm(normal) * spacing[0]
     uid, scale = str(values.get(SERIES, "")), _scale(values, header)
-    about = _about(values)
+    (order, kind, acquired), told = _about(values), gradients.told_by(header, csa)
     for number in range(count):
         row, column = divmod(number, side)
         tile = stored[row * rows : (row + 1) * rows, column * columns : (column + 1) * columns]
         place = corner + number * step
-        order, kind, acquisition = about
-        yield Frame(path, uid, number, tile, place, across, down, *scale, order, kind, acquisition)
+        yield Frame(
+            path, uid, number, tile, place, across, down, *scale, order, kind, acquired, *told
+        )
 
 
 def _csa(header: Header) -> dict[str, list[Any]]:
@@ -277,6 +284,7 @@ def _multiframe(path: str, series: str, data: memoryview) -> Iterator[Frame]:
     if not each or len(each) != len(stored):
         raise NoGeometry("it has several frames and does not say where they lie")
     instance = float(dataset.get("InstanceNumber") or 0)
+    maker = str(dataset.get("Manufacturer", ""))
     for number, own in enumerate(each):
 
         def find(sequence: str, keyword: str, own: "Dataset" = own) -> Any:
@@ -309,6 +317,8 @@ def _multiframe(path: str, series: str, data: memoryview) -> Iterator[Frame]:
             0.0 if intercept is None else float(intercept),
             (instance + number / len(each), temporal, None, None),
             (str(echo), str(part)),
+            "",
+            *gradients.told_by_groups(maker, own, shared),
         )
 
 

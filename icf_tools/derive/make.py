@@ -3,13 +3,14 @@
 in: a tarball, Asked, the Report of what there is    out: a Report of what there is then
 """
 
-from collections.abc import Collection
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
-from icf_tools.derive.asked import Asked
+from icf_tools.derive.asked import SETTINGS, Asked
 from icf_tools.derive.bids_tree import place
-from icf_tools.derive.convert import Series, convert, identities, names_of, series_of
+from icf_tools.derive.convert import Series, Telling, convert, names_of, series_of
 from icf_tools.derive.converters import version_of
 from icf_tools.derive.report import Entry, Report, Target
 from icf_tools.derive.shelf import Shelf
@@ -17,6 +18,8 @@ from icf_tools.errors import NotFound
 from icf_tools.index.scan import DAMAGED, Scan
 from icf_tools.model.dicom import SERIES
 from icf_tools.model.progress import Progress
+
+T = TypeVar("T")
 
 
 class NoSeries(NotFound):
@@ -55,29 +58,26 @@ def make(
     every, wanted = chosen(tarball, scanned, asked)
     lost = sum(problem.reason.startswith(DAMAGED) for problem in scanned.problems)
     lost += sum(record.tags is not None and SERIES not in record.tags for record in scanned.records)
-    report = replace(before or Report(scanned.md5), unreadable=lost)
+    report = (before or Report(scanned.md5)).without(asked.dropped)
+    report = replace(report, unreadable=lost)
     known = report.by_uid
     todo = [each for each in wanted if not is_current(known.get(each.uid), asked, shelf)]
     failed = {}
     if todo:
-        everyone = identities(tarball, scanned.records)
-
-        def told_by(text: str) -> bool:
-            return any(identity.held_by(text) for identity in everyone)
-
-        names = names_of(every, told_by)
+        telling = Telling.of(tarball, scanned.records)
+        names = names_of(every, telling.by)
         for converted in convert(
-            tarball, todo, asked, work, names, told_by, jobs=jobs, progress=progress
+            tarball, todo, asked, work, names, telling, jobs=jobs, progress=progress
         ):
             entry = replace(converted.entry, outputs=tuple(f.made for f in converted.files))
             if lost:
                 said = f"{lost} images of the tarball are in no series"
                 entry = replace(entry, reason="; ".join(filter(None, [entry.reason, said])))
             earlier = known.get(entry.uid)
-            if earlier is not None and earlier.status == "verified" != entry.status:
-                failed[entry.uid] = entry  # what was right stays so
+            if earlier is not None and _stays(earlier, entry):
+                failed[entry.uid] = entry
                 continue
-            entry = _kept(entry, earlier, shelf)
+            entry = _kept(entry, earlier, asked, shelf)
             for file in converted.files:
                 if file.made in entry.outputs:
                     shelf.keep(file)
@@ -101,16 +101,34 @@ def is_current(entry: Entry | None, asked: Asked, shelf: Shelf) -> bool:
     )
 
 
-def _kept(entry: Entry, earlier: Entry | None, shelf: Shelf) -> Entry:
-    """With the files that were there before in place of those of the same content."""
-    before = [made for made in (earlier.outputs if earlier else ()) if shelf.has(made)]
-    there = {(made.path, made.sha256): made for made in before}
-    outputs = (there.get((made.path, made.sha256), made) for made in entry.outputs)
-    return replace(entry, outputs=tuple(sorted(outputs, key=lambda made: made.path)))
+def _stays(earlier: Entry, entry: Entry) -> bool:
+    """Whether what was right before is to be kept, as nothing right came out now.
+
+    Not where the study has settled something else since, as what it denies may be in it.
+    """
+    settled = [
+        {tool for tools in each.tools.values() for tool in tools if tool.startswith(SETTINGS)}
+        for each in (earlier, entry)
+    ]
+    return earlier.status == "verified" != entry.status and settled[0] == settled[1]
 
 
-def targets_of(report: Report | None, series: Collection[Series]) -> set[str]:
-    """The targets that these series have files of."""
-    uids = {each.uid for each in series}
-    entries = report.entries if report else ()
-    return {made.target for entry in entries if entry.uid in uids for made in entry.outputs}
+def _kept(entry: Entry, earlier: Entry | None, asked: Asked, shelf: Shelf) -> Entry:
+    """With the files that were there before in place of those of the same content.
+
+    So are those of targets that are not asked for.
+    """
+    earlier = earlier or entry
+    there = {(made.path, made.sha256): made for made in earlier.outputs if shelf.has(made)}
+    outputs = [there.get((made.path, made.sha256), made) for made in entry.outputs]
+    outputs += [made for made in earlier.outputs if made.target not in asked.targets]
+    return replace(
+        entry,
+        outputs=tuple(sorted(outputs, key=lambda made: made.path)),
+        tools=_others(earlier.tools, asked) | dict(entry.tools),
+        lacking=_others(earlier.lacking, asked) | dict(entry.lacking),
+    )
+
+
+def _others(told: Mapping[str, T], asked: Asked) -> dict[str, T]:
+    return {target: each for target, each in told.items() if target not in asked.targets}

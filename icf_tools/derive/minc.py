@@ -30,8 +30,8 @@ _TYPES = frozenset(["i1", "u1", "i2", "u2", "i4", "u4", "f4", "f8"])
 _SECONDS = {"sec": 1.0, "unknown": 1.0, "msec": 1e-3, "usec": 1e-6}  # NIfTI-1, xyzt_units
 _STANDARD = {"varid": "MINC standard variable", "version": "MINC Version    1.0"}
 # what HDF5 1.8 reads, and each chunk written at once: the defaults, and so the bytes, change
-# with the version of HDF5
-_FILE = {"libver": ("earliest", "v108"), "rdcc_nbytes": 0}
+# with the version of HDF5; a child that another thread starts meanwhile would hold its lock
+_FILE = {"libver": ("earliest", "v108"), "rdcc_nbytes": 0, "locking": False}
 # bytes: programs hold 1 MiB of chunks, and unpack a larger one each time that they look into it
 _CHUNK = 512 << 10
 # MR volumes are a seventh smaller with the bytes of a value shuffled apart, and sooner packed;

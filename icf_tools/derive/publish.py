@@ -14,14 +14,14 @@ import shutil
 import tempfile
 import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from icf_tools import __version__
 from icf_tools.dataset.versions import Change, read_versions, tree
 from icf_tools.dataset.write import Deposited, adopt, dataset, dataset_id, extend
-from icf_tools.derive.asked import Asked, NoPreviews, Settled
+from icf_tools.derive.asked import Asked, NoPreviews, NothingToScale, Settled
 from icf_tools.derive.files import File
 from icf_tools.derive.make import Outcome, make
 from icf_tools.derive.report import (
@@ -49,6 +49,14 @@ from icf_tools.store.files import locked, md5_of, new_file, sync_folder
 
 class LostReport(Damaged):
     message = "of visit {} neither {} is what is on record; take one of them from a copy"
+
+
+class LostWindows(Damaged):
+    message = "of visit {} the scale of previews in {} is lost; give --window study or own"
+
+
+class LostPreview(Damaged):
+    message = "{} of visit {} is lost, or damaged; run icf derive for that visit first"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +92,7 @@ def derive(
         versions = read_versions(store.versions_json)
         there = tree(versions)
         shelf = _Annex(store.annex)
-        before = _allowed(_recorded(store, shelf, there), asked)
+        before = _recorded(store, shelf, there)
         scanned = scan(store.tarball, RECORDED, progress)
         if scanned.md5 != versions[-1].md5:
             raise OtherTarball(store.visit, "a tarball", scanned.md5, versions[-1].md5)
@@ -99,10 +107,10 @@ def derive(
             if text := asked.settled.text:
                 files.append(File.write(Path(name), store.visit.settings_path, text))
             wanted = _paths([*outcome.report.files, *(file.made for file in files)])
+            for file in files:
+                shelf.keep(file)
+            sync_folder(store.annex)
             if wanted != there:
-                for file in files:
-                    shelf.keep(file)
-                sync_folder(store.annex)
                 for change in _changes(store, asked, outcome, there, wanted):
                     deposited = extend(store, change)
         _recorded(store, shelf, wanted)
@@ -123,7 +131,7 @@ class _Annex:
 
     def keep(self, file: File) -> None:
         path = self.path(file.made)
-        if path.exists() and md5_of(path) == file.made.md5:
+        if self.has(file.made):
             return
         self.folder.mkdir(exist_ok=True)
         with file.path.open("rb") as made:
@@ -132,7 +140,7 @@ class _Annex:
 
     def has(self, made: Made) -> bool:
         path = self.path(made)
-        return path.is_file() and path.stat().st_size == made.size
+        return path.is_file() and path.stat().st_size == made.size and md5_of(path) == made.md5
 
     def link(self, made: Made, place: Made) -> None:
         pass  # it is the same key
@@ -149,29 +157,10 @@ def _recorded(store: StorePath, shelf: _Annex, there: dict[str, str]) -> Report 
         raise LostReport(store.visit, " nor ".join(path.name for path in places))
     for path in places:
         if path not in right:
+            path.parent.mkdir(exist_ok=True)
             with new_file(path, replace=True) as out:
                 out.write(right[0].read_bytes())
     return read_report(right[0])
-
-
-def _allowed(report: Report | None, asked: Asked) -> Report | None:
-    """Without files of a target that the study wants no more."""
-    if report is None:
-        return None
-    targets = set(map(str, asked.targets))
-    return replace(
-        report,
-        outputs=tuple(made for made in report.outputs if made.target in targets),
-        entries=tuple(
-            replace(
-                entry,
-                outputs=tuple(made for made in entry.outputs if made.target in targets),
-                tools={each: tools for each, tools in entry.tools.items() if each in targets},
-                lacking={each: why for each, why in entry.lacking.items() if each in targets},
-            )
-            for entry in report.entries
-        ),
-    )
 
 
 def _paths(files: Iterable[Made]) -> dict[str, str]:
@@ -192,6 +181,7 @@ def _changes(
     command += [word for target in asked.targets for word in ("--to", target)]
     command += [word for number in asked.numbers for word in ("--series", str(number))]
     command += ["--converter", asked.converter] if asked.converter else []
+    command += [word for target in asked.dropped for word in ("--drop", target)]
     inputs = [visit.dataset_path]
     if settings in wanted:
         command += ["--settings", settings]
@@ -234,28 +224,44 @@ def wanted(
     """What is asked for, with what the study has settled, and what there is already.
 
     Without targets: NIfTI. All that a visit has is kept up to date; previews keep their
-    scale unless another is given. Raises NoPreviews, NoRules, NoLabels, WholeVisit.
+    scale unless another is given. Raises NoPreviews, NothingToScale, LostWindows,
+    LostPreview, NoRules, NoLabels, WholeVisit.
     """
     if Target.PREVIEW in targets and not settings.previews:
         raise NoPreviews
     there = tree(read_versions(store.versions_json))
     folders = {path.partition("/")[0] for path in there}
-    kept = {target for target in Target if target in folders}
+    present = {target for target in Target if target in folders}
+    kept = set(present)
     if not settings.previews:
         kept -= {Target.PREVIEW}
     if settings.bids is None:
         kept -= {Target.BIDS}
     elif Target.BIDS in {*targets, *kept}:
         settings.bids.labels(store.visit.visit)  # refused before anything is converted
+    if scale is not None and Target.PREVIEW not in {*targets, *kept}:
+        raise NothingToScale
     windows: Mapping[str, tuple[float, float]] = {}
     if scale is Scale.STUDY:
         windows = _windows_of_first(store)
-    elif scale is None and (key := there.get(store.visit.settings_path)):
-        windows = Settled.read(_Annex(store.annex).of(AnnexKey.parse(key))).windows
+    elif scale is None and Target.PREVIEW in {*targets, *kept}:
+        windows = _windows_on_record(store, there)
     every = {*(targets or [Target.NIFTI]), *kept}
     plan = settings.bids if Target.BIDS in every else None
     settled = Settled(visit=store.visit, deny=settings.deny, windows=windows, bids=plan)
-    return Asked.of(every, numbers, converter, settled)
+    return Asked.of(every, numbers, converter, settled, present - every)
+
+
+def _windows_on_record(
+    store: StorePath, there: dict[str, str]
+) -> Mapping[str, tuple[float, float]]:
+    if (text := there.get(store.visit.settings_path)) is None:
+        return {}
+    key = AnnexKey.parse(text)
+    path = _Annex(store.annex).of(key)
+    if not path.is_file() or md5_of(path) != key.name[:32]:
+        raise LostWindows(store.visit, path.name)
+    return Settled.read(path).windows
 
 
 def _windows_of_first(store: StorePath) -> dict[str, tuple[float, float]]:
@@ -273,6 +279,8 @@ def _windows_of_first(store: StorePath) -> dict[str, tuple[float, float]]:
             return {}
         if previews:
             shelf = _Annex(first.annex)
+            if lost := [made.path for made in previews if not shelf.has(made)]:
+                raise LostPreview(lost[0], visit)
             return {
                 name: (window["low"], window["high"])
                 for made in reversed(previews)  # of two of one name the first

@@ -7,7 +7,7 @@ docs/formats.md specifies it.
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
@@ -87,8 +87,17 @@ class Entry:
 
     @property
     def is_right(self) -> bool:
-        """Whether all that was asked for is there; what is no image of a place need not be."""
-        return self.status in ("verified", "skipped") and not self.lacking.keys() - {"bids"}
+        """Whether all that was asked for is there, and can be."""
+        return self.status in ("verified", "skipped") and Target.MINC not in self.lacking
+
+    def without(self, targets: Collection[str]) -> "Entry":
+        """Less all that was made of these targets."""
+        return replace(
+            self,
+            outputs=tuple(made for made in self.outputs if made.target not in targets),
+            tools={each: tools for each, tools in self.tools.items() if each not in targets},
+            lacking={each: why for each, why in self.lacking.items() if each not in targets},
+        )
 
     def of(self, target: str) -> tuple[Made, ...]:
         return tuple(made for made in self.outputs if made.target == target)
@@ -112,6 +121,14 @@ class Report:
     @property
     def by_uid(self) -> dict[str, Entry]:
         return {entry.uid: entry for entry in self.entries}
+
+    def without(self, targets: Collection[str]) -> "Report":
+        """Less all that was made of these targets."""
+        return replace(
+            self,
+            outputs=tuple(made for made in self.outputs if made.target not in targets),
+            entries=tuple(entry.without(targets) for entry in self.entries),
+        )
 
     def with_entries(self, entries: Iterable[Entry]) -> "Report":
         """Those in the place of what it has of the same series."""
@@ -153,7 +170,8 @@ def read_report(path: Path) -> Report | None:
 def _item(entry: Entry) -> dict[str, Any]:
     item = asdict(entry)
     first = {"SeriesInstanceUID": item.pop("uid"), "SeriesNumber": item.pop("number")}
-    return first | item
+    by_target = {key: dict(sorted(item[key].items())) for key in ("tools", "lacking")}
+    return first | item | by_target
 
 
 def _entry(item: dict[str, Any]) -> Entry:

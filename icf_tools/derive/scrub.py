@@ -31,6 +31,14 @@ _TEXTS_KEPT = frozenset(
 """Keys whose texts are technical. Other texts may be anything; `BidsGuess` is often wrong."""
 _TECHNICAL = frozenset({"ImageOrientationPatientDICOM"})
 
+_IN_DICOM = {
+    "BodyPart": "BodyPartExamined",
+    "CoilString": "ReceiveCoilName",
+    "ManufacturersModelName": "ManufacturerModelName",
+    "PulseSequenceDetails": "PulseSequenceName",
+}
+"""How DICOM spells what dcm2niix calls otherwise."""
+
 _HEADER = 348  # bytes; NIfTI-1 standard, nifti1.h, as the places below
 _NO_EXTENSION = bytes(4)
 _DESCRIP = slice(148, 228)
@@ -61,8 +69,8 @@ def sidecar(text: bytes, told_by: Callable[[str], object], deny: Collection[str]
 
 
 def _spelt(key: str) -> str:
-    """As DICOM and BIDS both spell it: ManufacturersModelName, EchoNumbers, ...DICOM."""
-    return key.replace("Manufacturers", "Manufacturer").removesuffix("DICOM").rstrip("s").lower()
+    """As DICOM and BIDS both spell it: EchoNumbers and EchoNumber, ...DICOM."""
+    return _IN_DICOM.get(key, key).removesuffix("DICOM").rstrip("s").lower()
 
 
 def _parts(value: object) -> list[object]:

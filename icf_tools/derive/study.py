@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from icf_tools import __version__
-from icf_tools.dataset.study import Tree, deposit_tree
+from icf_tools.dataset.study import Tree, deposit_tree, folders_in
 from icf_tools.dataset.versions import read_versions, tree
 from icf_tools.dataset.write import Deposited
-from icf_tools.derive.asked import NoRules, Settled
+from icf_tools.derive.asked import BadSettled, NoRules, Settled
 from icf_tools.derive.bids_tree import ROOT
-from icf_tools.errors import Damaged, NotFound
+from icf_tools.errors import Conflict, Damaged, NotFound
 from icf_tools.model import bids_texts
 from icf_tools.model.bids import Labels, Plan, check_labels
 from icf_tools.model.key import AnnexKey, key_file
@@ -26,6 +26,13 @@ from icf_tools.store.files import locked
 
 class NoTrees(NotFound):
     message = "no visit of {} has a BIDS tree by its rules; run icf derive {} VISIT --to bids"
+
+
+class OldRules(Conflict):
+    message = (
+        "{} of the visits in the BIDS dataset have no tree by the present rules, the first is {}; "
+        "run icf derive {} VISIT --to bids for them"
+    )
 
 
 class OddTree(Damaged):
@@ -45,14 +52,16 @@ class DerivedStudy:
 def derive_study(root: Path, study: str, plan: Plan | None) -> DerivedStudy:
     """Deposit the BIDS trees of the visits as one dataset, or find that it is there.
 
-    Raises NoRules, NoStudy, NoTrees, SameLabels, OtherTree, BadVersions, VisitLocked.
+    Nothing leaves it but visits that are no more. Raises NoStudy, NoRules, NoTrees, OldRules,
+    OddTree, SameLabels, OtherTree, BadVersions, VisitLocked.
     """
-    if plan is None:
-        raise NoRules
     if not (root / study).is_dir():
         raise NoStudy(study, root)
+    if plan is None:
+        raise NoRules
     found: dict[Visit, Labels] = {}
     missing = []
+    old: dict[str, Visit] = {}
     links: dict[str, tuple[str, str]] = {}
     newest, deposit_url = 0, ""
     for visit in visits_of(root, study):
@@ -61,19 +70,25 @@ def derive_study(root: Path, study: str, plan: Plan | None) -> DerivedStudy:
         files = {path: key for path, key in tree(versions).items() if path.startswith(ROOT)}
         if not files:
             missing.append((visit, "it has no BIDS tree"))
-        elif _plan_of(store, tree(versions)) != plan:
-            missing.append((visit, "its BIDS tree was made by other rules"))
+            continue
+        deposit_url = versions[-1].deposit_url
+        url = f"{deposit_url}/{visit.annex_path}"
+        made_by = _plan_of(store, tree(versions))
+        if made_by is None or (made_by.rules, made_by.visit) != (plan.rules, plan.visit):
+            missing.append((visit, "its BIDS tree is not by the present rules"))
+            old[url] = visit
         else:
-            deposit_url = versions[-1].deposit_url
             newest = max(newest, versions[-1].timestamp)
-            mine = dict(_files(files, f"{deposit_url}/{visit.annex_path}"))
+            mine = dict(_files(files, url))
             found[visit] = _labels(plan, visit, mine)
             links |= mine
+    place = TreePath(root, study)
+    if lost := sorted(old[url] for url in old.keys() & folders_in(place)):
+        raise OldRules(len(lost), lost[0].visit, study)
     if not found:
         raise NoTrees(study, study)
     check_labels({visit.visit: labels for visit, labels in found.items()})
     subjects = tuple(sorted({labels.subject for labels in found.values()}))
-    place = TreePath(root, study)
     with locked(StorePath(root, Visit(study, place.folder.name))):
         deposited = deposit_tree(
             place, Tree(_texts(plan, study, subjects), links), deposit_url, newest
@@ -86,7 +101,10 @@ def _plan_of(store: StorePath, there: dict[str, str]) -> Plan | None:
     key = there.get(store.visit.settings_path)
     if key is None:
         return None
-    return Settled.read(store.annex / key_file(AnnexKey.parse(key))).bids
+    try:
+        return Settled.read(store.annex / key_file(AnnexKey.parse(key))).bids
+    except (BadSettled, FileNotFoundError):
+        return None
 
 
 def _files(files: dict[str, str], url: str) -> Iterator[tuple[str, tuple[str, str]]]:

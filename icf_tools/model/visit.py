@@ -127,8 +127,8 @@ class StorePath:
 
     @property
     def work(self) -> str:
-        """What the names of temporary folders begin with."""
-        return f".{self.visit.visit}.derive-"
+        """What the names of temporary folders begin with; no identifier has the `%`."""
+        return f".{self.visit.visit}%derive-"
 
     @property
     def refs(self) -> Path:

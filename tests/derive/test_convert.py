@@ -255,7 +255,7 @@ def test_no_identity_in_any_file(tmp_path: Path) -> None:
     conversion = convert(tmp_path / "in")
     assert [each.outputs[0].path for each in conversion.series] == [
         "nifti/001_protocol-1.json",
-        "nifti/002.json",
+        "nifti/002_t1-mprage-2.json",
     ]
     told = ["mustermann", "erika", "id4711", "19640812", "hospital", "ward", "station1"]
     told += ["serial1", "acc123", "doe", "study77"]
@@ -413,7 +413,11 @@ def test_no_identity_in_any_script(
     charset: str | None, name: str, protocol: str, tmp_path: Path
 ) -> None:
     Series.of().write(
-        tmp_path / "in", SpecificCharacterSet=charset, PatientName=name, ProtocolName=protocol
+        tmp_path / "in",
+        SpecificCharacterSet=charset,
+        PatientName=name,
+        ProtocolName=protocol,
+        SeriesDescription=None,
     )
     [converted] = convert(tmp_path / "in").series
     assert converted.status == "verified"
@@ -422,7 +426,9 @@ def test_no_identity_in_any_script(
 
 
 def test_identity_of_another_image(tmp_path: Path) -> None:
-    folder = Series.of().write(tmp_path / "in", ProtocolName="t1 Mustermann")
+    folder = Series.of().write(
+        tmp_path / "in", ProtocolName="t1 Mustermann", SeriesDescription=None
+    )
     first = pydicom.dcmread(folder / "im0001.dcm")
     first.PatientName, first.PatientID = "Anon", "A"
     first.save_as(folder / "im0001.dcm")

@@ -314,10 +314,24 @@ def diffusion(weights: tuple[int, ...]) -> Write:
     return write
 
 
-def test_directions_that_nothing_shows_to_be_right_are_refused(tmp_path: Path) -> None:
+def test_directions_that_the_images_tell_are_left_to_the_check(tmp_path: Path) -> None:
     diffusion((0, 1000))(tmp_path / "in")
+    made = run("dicom2nifti", tmp_path / "in")
+    assert (made / "out.bval").read_text().split() == ["0", "1000"]
+    assert np.linalg.norm(np.loadtxt(made / "out.bvec"), axis=0) == pytest.approx([0, 1])
+
+
+def test_directions_that_nothing_shows_to_be_right_are_refused(tmp_path: Path) -> None:
+    def turn(image: Any, number: int) -> None:
+        """Along the axes of read-out and phase encoding, as GE has them."""
+        for element, part in ((0x001910BB, "0.6"), (0x001910BC, "0.48"), (0x001910BD, "0.64")):
+            image.add_new(element, "DS", part if number > 3 else "0")
+        image.add_new(0x00431039, "IS", [str(number // 4 * 1000), "8", "0", "0"])
+
+    Series.of(2).write(tmp_path / "in", Manufacturer="GE MEDICAL SYSTEMS")
+    changed(tmp_path / "in", turn)
     with pytest.raises(Mismatch, match="nothing shows that its b-vectors are right"):
-        proved(tmp_path / "in")
+        run("dicom2nifti", tmp_path / "in")
 
 
 def test_volumes_that_are_not_weighted(tmp_path: Path) -> None:
@@ -379,7 +393,7 @@ def instead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> Non
     ("script", "code"),
     [
         ('echo part > "$5"; exit 3', "3"),
-        ('echo part > "$5"; kill -9 $$', "-9"),
+        ('echo part > "$5"; kill -SEGV $$', "-11"),
         ("exit 0", "0"),
         ('echo x > "$5.gz"', "0"),
     ],

@@ -20,7 +20,7 @@ from icf_tools.derive.asked import Asked, NoPreviews
 from icf_tools.derive.converters import CONVERTERS
 from icf_tools.derive.make import NoSeries
 from icf_tools.derive.publish import Derived, LostReport, derive, wanted
-from icf_tools.derive.report import Target, read_report
+from icf_tools.derive.report import Converter, Target, read_report
 from icf_tools.index.deposit import OtherTarball
 from icf_tools.index.scan import NoTarball
 from icf_tools.model.dicom import RECORDED
@@ -37,7 +37,8 @@ NIFTI = ["nifti/001_protocol-1.json", "nifti/001_protocol-1.nii.gz"]
 @pytest.fixture
 def visit(store: StorePath, tmp_path: Path) -> StorePath:
     """A deposited visit with a series of two volumes and one that lacks an image."""
-    Series.of(2).write(tmp_path / "in" / "a", 1)
+    known = {"BodyPartExamined": "BRAIN", "ManufacturerModelName": "Magnet"}
+    Series.of(2).write(tmp_path / "in" / "a", 1, **known)
     Series.of().write(tmp_path / "in" / "b", 2)
     (tmp_path / "in" / "b" / "im0002.dcm").unlink()
     add(tmp_path / "in", store, store_url=URL, tags=RECORDED)
@@ -219,6 +220,9 @@ def test_a_report_that_is_lost_comes_from_its_other_place(visit: StorePath) -> N
     (visit.annex / key).write_bytes(b"x")
     assert not run(visit).dataset.made
     assert content(visit) == before
+    shutil.rmtree(visit.annex)
+    assert not run(visit).dataset.made
+    assert content(visit) == before
     (visit.annex / key).unlink()
     visit.series_json.write_bytes(b"{}")
     with pytest.raises(LostReport, match=r"neither MD5E-.* nor visit_metadata_series\.json"):
@@ -237,6 +241,7 @@ def test_content_that_is_lost_is_made_again(visit: StorePath) -> None:
 KILL_AT = ("fsync", "replace", "link")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("call", KILL_AT)
 @pytest.mark.parametrize("count", range(0, 12, 2))
 def test_killed_at_any_moment_it_is_completed(
@@ -320,19 +325,31 @@ def test_a_tarball_with_a_folder_of_the_same_name(tmp_path: Path) -> None:
 def test_what_the_study_denies_is_in_no_file(visit: StorePath) -> None:
     run(visit)
     text = (visit.annex / tree(read_versions(visit.versions_json))[NIFTI[0]]).read_text()
-    assert '"EchoTime"' in text
-    deny = ("EchoTime", "ManufacturerModelName", "ProtocolName", "SeriesDescription")
+    assert all(f'"{word}"' in text for word in ("BodyPart", "EchoTime", "ManufacturersModelName"))
+    deny = ("BodyPartExamined", "EchoTime", "ManufacturerModelName", "ProtocolName",
+            "SeriesDescription")  # fmt: skip
     run(visit, deny=deny)
     paths = tree(read_versions(visit.versions_json))
     assert sorted(paths) == ["icf/derive.json", "nifti/001.json", "nifti/001.nii.gz", "series.json"]
     text = (visit.annex / paths["nifti/001.json"]).read_text()
-    assert not any(word in text for word in ("EchoTime", "Model", "protocol", "mprage"))
+    for word in ("BodyPart", "EchoTime", "Model", "protocol", "mprage"):
+        assert word not in text
     settled = json.loads((visit.annex / paths["icf/derive.json"]).read_bytes())
     assert settled == {"visit": "study/visit", "deny": sorted(deny)}
     command = read_versions(visit.versions_json)[-1].change.run["cmd"]
     assert command.endswith("--to nifti --settings icf/derive.json")
     run(visit)
     assert "icf/derive.json" not in tree(read_versions(visit.versions_json))
+
+
+def test_a_converter_that_was_named_holds_for_that_command(visit: StorePath) -> None:
+    """Else `datalad rerun` of a later version would make other files than that has."""
+    only = wanted(visit, Settings(), (), (), Converter.DICOM2NIFTI)
+    assert derive(visit, only, None).series[0].converter.startswith("dicom2nifti ")
+    assert not derive(visit, only, None).dataset.made
+    command = read_versions(visit.versions_json)[-1].change.run["cmd"]
+    assert command == "icf convert icf/visit_dicom.tar --to nifti --converter dicom2nifti"
+    assert run(visit).series[0].converter.startswith("dcm2niix ")
 
 
 def test_two_at_once(visit: StorePath) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ from icf_tools.dataset.versions import BadVersions
 from icf_tools.derive.asked import NoRules
 from icf_tools.derive.publish import derive, wanted
 from icf_tools.derive.report import Target
-from icf_tools.derive.study import DerivedStudy, NoTrees, OddTree, derive_study
+from icf_tools.derive.study import DerivedStudy, NoTrees, OddTree, OldRules, derive_study
 from icf_tools.model.bids import SameLabels
 from icf_tools.model.bids_plan import plan_of
 from icf_tools.model.dicom import RECORDED
@@ -145,13 +146,37 @@ def test_a_new_visit_is_a_new_version(root: Path) -> None:
 def test_visits_that_cannot_be_in_it_are_told(root: Path) -> None:
     deposit(root, VISITS[2])
     other = {**RULES, "rules": RULES["rules"][:1]}
-    place(StorePath(root, Visit("study", VISITS[0])), other)
+    first = StorePath(root, Visit("study", VISITS[0]))
+    place(first, other)
     derived = study(root)
     assert [visit.visit for visit in derived.visits] == [VISITS[1]]
     assert [(visit.visit, why) for visit, why in derived.missing] == [
-        (VISITS[0], "its BIDS tree was made by other rules"),
+        (VISITS[0], "its BIDS tree is not by the present rules"),
         (VISITS[2], "it has no BIDS tree"),
     ]
+    place(first)
+    assert study(root).dataset.version == 2
+    place(first, other)
+    with pytest.raises(OldRules, match=r"1 of the visits .* is P1_1; run icf derive study VISIT"):
+        study(root)
+
+
+def test_what_the_study_says_of_itself_may_change(root: Path) -> None:
+    study(root)
+    again = study(root, {**RULES, "authors": ["N. N.", "M. M."]})
+    assert (again.dataset.version, again.missing) == (2, ())
+    _, second = json.loads(content(root)["versions.json"])
+    assert list(second["texts"]) == ["dataset_description.json"]
+
+
+def test_visits_that_are_no_more_leave_it(root: Path) -> None:
+    study(root)
+    for path in (root / "study").glob(f"{VISITS[0]}_*"):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    derived = study(root)
+    assert ([visit.visit for visit in derived.visits], derived.missing) == ([VISITS[1]], ())
+    _, second = json.loads(content(root)["versions.json"])
+    assert len(second["gone"]) == 4
 
 
 def test_refusals(root: Path) -> None:
@@ -160,7 +185,7 @@ def test_refusals(root: Path) -> None:
     with pytest.raises(NoStudy):
         derive_study(root, "nothing", PLAN)
     with pytest.raises(NoTrees):
-        study(root, {**RULES, "name": "Another"})
+        study(root, {**RULES, "rules": RULES["rules"][:1]})
     assert not TreePath(root, "study").folder.exists()
     study(root)
     path = TreePath(root, "study").versions_json
@@ -200,7 +225,7 @@ def test_the_command(root: Path, icf: Run) -> None:
     said, hint = done.stderr.splitlines()
     assert said == "study/P2_1: it has no BIDS tree; run icf derive study P2_1 --to bids"
     assert hint.startswith("icf: 1 of 3 visits are not in the BIDS dataset; ")
-    assert done.stdout.startswith("BIDS dataset of the study study: 1 subjects, 2 visits\n")
+    assert done.stdout.startswith("BIDS dataset of the study study: subjects: 1, visits: 2\n")
     assert icf("derive", "study", "P2_1", "--to", "bids", "-o", root).returncode == 0
     done = icf("derive", "study", "--to", "bids", "-o", root, "--json")
     assert (done.returncode, done.stderr) == (0, "")

@@ -10,7 +10,7 @@ import pytest
 
 from icf_tools.dataset.versions import read_versions, tree
 from icf_tools.derive import minc
-from icf_tools.derive.asked import Asked, NoRules, Settled, WholeVisit
+from icf_tools.derive.asked import Asked, NoRules, NothingToScale, Settled, WholeVisit
 from icf_tools.derive.folder import convert_tarball
 from icf_tools.derive.publish import Derived, derive, wanted
 from icf_tools.derive.report import Scale, Target
@@ -105,6 +105,20 @@ def test_other_rules_move_the_files(store: StorePath) -> None:
     assert sorted(paths(store)) == sorted([*before, "series.json"])
 
 
+def test_repeated_images_are_runs_whatever_they_were_made_of(tmp_path: Path) -> None:
+    store = StorePath(tmp_path / "store", Visit("study", "visit"))
+    for number, kind in ((1, ["ORIGINAL", "PRIMARY"]), (2, ["DERIVED", "PRIMARY", "M", "MOCO"])):
+        Series.of(3).write(tmp_path / "in" / str(number), number, ImageType=kind)
+    add(tmp_path / "in", store, store_url=URL, tags=RECORDED)
+    every = {key: value for key, value in BOLD.items() if key != "match"}
+    run(store, Target.BIDS, bids=plan_of({"rules": [{"match": {"Volumes": 3}, **every}]}))
+    names = [path.rpartition("/")[2] for path in paths(store) if path.endswith("bold.nii.gz")]
+    assert sorted(names) == [
+        "sub-visit_task-rest_run-1_bold.nii.gz",
+        "sub-visit_task-rest_run-2_bold.nii.gz",
+    ]
+
+
 def test_bids_that_cannot_be(store: StorePath) -> None:
     with pytest.raises(NoRules):
         run(store, Target.BIDS)
@@ -143,6 +157,8 @@ def test_previews_of_a_study_compare(store: StorePath, tmp_path: Path) -> None:
     assert window(other, "001_protocol-1") != own
     run(other, scale=Scale.STUDY, previews=True)
     assert window(other, "001_protocol-1") == own
+    with pytest.raises(NothingToScale):
+        wanted(store, Settings(), [Target.MINC], (), None, Scale.STUDY)
     settled = Settled.read(other.annex / paths(other)["icf/derive.json"])
     assert settled.windows["protocol-1"] == own
     assert not run(other, previews=True).dataset.made  # it stays so until it is said otherwise
@@ -192,6 +208,8 @@ def test_a_folder_gets_the_same_files(store: StorePath, tmp_path: Path) -> None:
     convert_tarball(store.tarball, tmp_path / "out", Asked(targets, settled=settled))
     made = {"icf/derive.json": settled.text, **dict(trees(tmp_path / "out"))}
     assert made == {path: content(store, path) for path in paths(store)}
+    convert_tarball(store.tarball, tmp_path / "out", Asked((Target.NIFTI,), (1,)))
+    assert {"icf/derive.json": settled.text, **dict(trees(tmp_path / "out"))} == made
     other = Settled(settled.visit, bids=plan_of({"rules": [T1]}))
     convert_tarball(store.tarball, tmp_path / "out", Asked(targets, settled=other))
     assert not any("bold" in path for path, _ in trees(tmp_path / "out"))
