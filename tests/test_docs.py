@@ -105,7 +105,7 @@ EXECUTED = {  # page: some of what its commands must say
     "bids.md": (
         "func/sub-P000123_task-rest_bold.nii.gz",
         "no bids: a rule leaves it out",
-        "BIDS dataset of the study my-study: 2 subjects, 2 visits",
+        "BIDS dataset of the study my-study: subjects: 2, visits: 2",
         "This dataset appears to be BIDS compatible.",
         "5 {'bids': 'no rule matches it'}",
     ),
