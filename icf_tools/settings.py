@@ -6,6 +6,7 @@ One schema for both files; where both have a say the study's word wins, and
 lists are joined. docs/settings.md lists the keys.
 """
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,9 +103,10 @@ def _load(file: Path) -> tuple[dict[str, Any], dict[tuple[Any, ...], int]]:
         bids: dict[Any, Any] | None = None
 
     try:
-        loader = yaml.SafeLoader(file.read_text(encoding="utf-8"))
+        loader = _loader(file.read_text(encoding="utf-8"))
         node = loader.get_single_node()
         lines = dict(_lines(node, ()))
+        _check_keys(node, file)
         content = loader.construct_document(node) if node is not None else {}
     except yaml.MarkedYAMLError as err:
         mark = err.problem_mark or err.context_mark
@@ -117,6 +119,50 @@ def _load(file: Path) -> tuple[dict[str, Any], dict[tuple[Any, ...], int]]:
         return Schema.model_validate(content or {}).model_dump(), lines
     except ValidationError as err:
         raise _refusal(file, err, lines, list(Schema.model_fields)) from err
+
+
+def _loader(text: str) -> Any:
+    """Of YAML 1.2: in 1.1 a label 07 would be the number 7, 010 be 8, and `on` be true.
+
+    Source: YAML 1.2.2, "Core Schema".
+    """
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        pass
+
+    kept = {
+        first: [each for each in resolvers if each[0].rpartition(":")[2] in ("null", "merge")]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+    setattr(Loader, "yaml_implicit_resolvers", kept)  # noqa: B010
+    number = r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)"
+    for kind, pattern, first in (
+        ("bool", "true|True|TRUE|false|False|FALSE", "tTfF"),
+        ("int", "[-+]?(0|[1-9][0-9]*)", "-+0123456789"),
+        ("float", rf"(?=.*[.eE]){number}([eE][-+]?[0-9]+)?", "-+.0123456789"),
+    ):
+        Loader.add_implicit_resolver(
+            f"tag:yaml.org,2002:{kind}", re.compile(rf"^(?:{pattern})$"), list(first)
+        )
+    return Loader(text)
+
+
+def _check_keys(node: Any, file: Path) -> None:
+    """Refuse a key that is given twice: YAML would take the last one in silence."""
+    import yaml
+
+    if isinstance(node, yaml.MappingNode):
+        seen: set[str] = set()
+        for key, value in node.value:
+            if key.value in seen:
+                said = f"the key {key.value!r} is there a second time; join the two"
+                raise BadSettings(file, key.start_mark.line + 1, said)
+            seen.add(str(key.value))
+            _check_keys(value, file)
+    elif isinstance(node, yaml.SequenceNode):
+        for value in node.value:
+            _check_keys(value, file)
 
 
 def _lines(node: Any, place: tuple[Any, ...]) -> Iterable[tuple[tuple[Any, ...], int]]:

@@ -68,7 +68,7 @@ def test_a_denied_element_cannot_be_allowed(store: StorePath) -> None:
         ("\nstore_url: /data/store\n", "line 2: '/data/store' cannot be recorded as a URL"),
         ("- a\n- b\n", "line 1: the file: input should be"),
         ("x: [1\n", "it is not YAML"),
-        ("store_url: 2001-99-99\n", "it is not YAML"),
+        ("store_url: 2001-99-99\n", "line 1: '2001-99-99' cannot be recorded as a URL"),
         ("store_url: !!int abc\n", "it is not YAML"),
         ("? [a]: b\n", "it is not YAML"),
         ("&a [*a]\n", "study.yaml, line 1"),
@@ -107,6 +107,47 @@ bids:
 """
     with pytest.raises(BadSettings, match=r"study\.yaml, line 6: bids\.rules\.0\.suffix: "):
         settle(store, "", text)
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("deny: [ProtocolName]\ndeny: [EchoTime]\n", 2),
+        ("bids:\n  reproin: true\nbids:\n  name: x\n", 3),
+        ("bids:\n  rules:\n    - match: {Modality: MR, Modality: CT}\n", 3),
+    ],
+)
+def test_a_key_that_is_there_twice_is_refused(store: StorePath, text: str, line: int) -> None:
+    """YAML itself takes the last one, and what was denied before would be told."""
+    with pytest.raises(BadSettings, match=rf"line {line}: the key '\w+' is there a second time"):
+        settle(store, "", text)
+
+
+@pytest.mark.parametrize("label", ["07", "010", "0x10", "1:30", "12_3", "on", "yes", "1e", "."])
+def test_labels_are_what_is_written(store: StorePath, label: str) -> None:
+    rule = f"{{match: {{Modality: MR}}, datatype: anat, suffix: T1w, entities: {{acq: {label}}}}}"
+    text = f"bids:\n  rules:\n    - {rule}\n"
+    if label.isalnum():
+        plan = settle(store, "", text).bids
+        assert plan is not None
+        assert plan.rules[0].entities == {"acq": label}
+    else:
+        with pytest.raises(BadSettings, match="is not a label"):
+            settle(store, "", text)
+
+
+@pytest.mark.parametrize("value", ["7", "1.5", "true"])
+def test_a_label_that_is_a_number_is_to_be_quoted(store: StorePath, value: str) -> None:
+    rule = f"{{match: {{Modality: MR}}, datatype: anat, suffix: T1w, entities: {{acq: {value}}}}}"
+    with pytest.raises(BadSettings, match="a label is a text; quote it"):
+        settle(store, "", f"bids:\n  rules:\n    - {rule}\n")
+
+
+def test_numbers_are_those_of_yaml_1_2(store: StorePath) -> None:
+    match = "{EchoTime: {lt: 0.05, gt: 1e-3}, SeriesNumber: {in: [4, -5, 3.]}}"
+    plan = settle(store, "", f"bids:\n  rules:\n    - {{match: {match}, skip: true}}\n").bids
+    assert plan is not None
+    assert [criterion.value for criterion in plan.rules[0].match] == [0.05, 0.001, (4, -5, 3.0)]
 
 
 def test_a_file_of_another_name_is_not_passed_over(store: StorePath) -> None:

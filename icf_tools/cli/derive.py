@@ -27,7 +27,10 @@ if TYPE_CHECKING:
 
 Targets = Annotated[
     list[Target] | None,
-    typer.Option("--to", help="What to make: NIfTI by default; may be repeated."),
+    typer.Option(
+        "--to",
+        help="What to make, nifti unless given; bids needs rules in study.yaml. May be repeated.",
+    ),
 ]
 Numbers = Annotated[
     list[int] | None,
@@ -53,6 +56,10 @@ class NotRight(Damaged):
 
 class NotAll(PartlyDone):
     message = "{} of {} series have not all that was asked for; what is said of each tells why"
+
+
+class NoSettled(UsageError):
+    message = "a BIDS tree needs rules; give --settings icf/derive.json of a dataset that has one"
 
 
 class NoVisit(UsageError):
@@ -122,14 +129,17 @@ def _derive_study(study: str, store_dir: Path, as_json: bool) -> None:
     from icf_tools.derive.study import derive_study
 
     settings = read_settings(StorePath(store_dir, Visit(study, "any")))
-    derived = derive_study(store_dir, study, settings.bids)
+    derived = derive_study(store_dir, study, settings)
     for visit, why in derived.missing:
         report.note(f"{visit}: {why}; run icf derive {study} {visit.visit} --to bids")
+    for name in derived.gone:
+        report.note(f"{study}/{name}: it was in the version before, and is not there any more")
     counts = f"subjects: {len(derived.subjects)}, visits: {len(derived.visits)}"
     lines = [f"BIDS dataset of the study {study}: {counts}"]
     content = {
         "subjects": derived.subjects,
         "visits": [visit.visit for visit in derived.visits],
+        "gone": derived.gone,
         "missing": {visit.visit: why for visit, why in derived.missing},
         "dataset": asdict(derived.dataset),
     }
@@ -167,6 +177,8 @@ def convert(
     from icf_tools.derive.asked import Asked, Settled
     from icf_tools.derive.folder import convert_tarball
 
+    if Target.BIDS in (targets or ()) and settled is None:
+        raise NoSettled
     asked = Asked.of(
         targets or [Target.NIFTI],
         numbers or (),

@@ -29,10 +29,7 @@ class BadSettled(Damaged):
 
 
 class NoRules(UsageError):
-    message = (
-        "there are no rules for a BIDS tree; write a section bids into study.yaml, "
-        "and give icf convert what icf derive made of it with --settings"
-    )
+    message = "there are no rules for a BIDS tree; write a section bids into study.yaml"
 
 
 class NoPreviews(UsageError):

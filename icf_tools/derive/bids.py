@@ -22,6 +22,7 @@ __all__ = ["Arranged", "Candidate", "ManySessions", "arrange"]
 
 _VOLUME = (".nii.gz", ".nii")
 _GRADIENTS = (".bval", ".bvec")
+_NO_RULE = "no rule matches it"
 _CORRECTED = ("anat", "dwi", "func", "perf")
 
 
@@ -50,10 +51,12 @@ def arrange(candidates: Iterable[Candidate], plan: Plan, visit: Visit) -> Arrang
     images: list[Image] = []
     sessions: set[str] = set()
     spelled: dict[tuple[str, str], str] = {}
+    unknown = {criterion.field for rule in plan.rules for criterion in rule.match}
     for candidate in sorted(candidates, key=_by_series):
         # these two a rule can ask for, too; of the number, the sidecar may know better
         fields = {"SeriesNumber": candidate.number, **candidate.sidecar}
         fields["Volumes"] = candidate.volumes
+        unknown -= fields.keys()
         if plan.names_sessions and (reading := reproin.read(fields)):
             sessions |= {label(reading.session)} - {""}
         match plan.meaning(fields):
@@ -62,11 +65,14 @@ def arrange(candidates: Iterable[Candidate], plan: Plan, visit: Visit) -> Arrang
             case Skipped(reason):
                 skipped.append((candidate, reason))
             case None:
-                unmatched.append((candidate, "no rule matches it"))
+                unmatched.append((candidate, _NO_RULE))
     labels = _labels(plan, visit, sessions)
     while refused := name_images(images, labels) or _intend(images, labels):
         unmatched += [(images[place].candidate, why) for place, why in refused.items()]
         images = [image for place, image in enumerate(images) if place not in refused]
+    if unknown:
+        said = f"no rule matches it; no series of the visit has {', '.join(sorted(unknown))}"
+        unmatched = [(each, why.replace(_NO_RULE, said)) for each, why in unmatched]
     unmatched.sort(key=lambda each: _by_series(each[0]))
     places: dict[str, tuple[str, str]] = {}
     made: dict[str, bytes] = {}

@@ -11,7 +11,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,6 +54,8 @@ def convert_tarball(
     scanned = scan(tarball, RECORDED, progress)
     if not is_bound(folder):
         raise NotBound(folder)
+    if folder.exists() and not folder.is_dir():
+        raise OtherContent(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with _locked(folder):
         for left in folder.glob(f"{_WORK}*"):  # by one that was killed
@@ -113,6 +115,8 @@ class _Folder:
         for path in self.before.keys() - {made.path for made in report.files}:
             if _digest(self.root / path) == self.before[path]:
                 (self.root / path).unlink()
+                with suppress(OSError):  # others are in it
+                    (self.root / path).parent.rmdir()
 
     def link(self, made: Made, place: Made) -> None:
         path = self.root / place.path

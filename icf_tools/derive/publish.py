@@ -43,8 +43,8 @@ from icf_tools.model.key import AnnexKey, key_file
 from icf_tools.model.progress import Progress
 from icf_tools.model.visit import StorePath
 from icf_tools.settings import Settings
-from icf_tools.store.deposit import visits_of
-from icf_tools.store.files import locked, md5_of, new_file, sync_folder
+from icf_tools.store.deposit import NoStore, NoStudy, visits_of
+from icf_tools.store.files import CannotWrite, locked, md5_of, new_file, sync_folder
 
 
 class LostReport(Damaged):
@@ -133,10 +133,13 @@ class _Annex:
         path = self.path(file.made)
         if self.has(file.made):
             return
-        self.folder.mkdir(exist_ok=True)
         with file.path.open("rb") as made:
             os.fsync(made.fileno())
-        file.path.replace(path)
+        try:
+            self.folder.mkdir(exist_ok=True)
+            file.path.replace(path)
+        except PermissionError as err:  # which would name the file that is to be moved
+            raise CannotWrite(self.folder) from err
 
     def has(self, made: Made) -> bool:
         path = self.path(made)
@@ -205,10 +208,13 @@ def _changes(
         "tools": sorted({f"icf_tools {__version__}", f"zlib {zlib.ZLIB_RUNTIME_VERSION}", *tools}),
     }
     changed = {path for path, key in wanted.items() if there.get(path) != key} - {settings}
+    gone = sorted(there.keys() - wanted.keys() - {settings})
+    counts = {"new": len(changed - there.keys()), "changed": len(changed & there.keys())}
+    said = [f"{count} {what}" for what, count in (counts | {"gone": len(gone)}).items() if count]
     yield Change(
         added={path: wanted[path] for path in sorted(changed)},
-        gone=tuple(sorted(there.keys() - wanted.keys() - {settings})),
-        title=f"Make {', '.join(asked.targets)} of {visit}",
+        gone=tuple(gone),
+        title=f"Make {', '.join(asked.targets)} of {visit}: {', '.join(said)}",
         run=run,
     )
 
@@ -224,9 +230,13 @@ def wanted(
     """What is asked for, with what the study has settled, and what there is already.
 
     Without targets: NIfTI. All that a visit has is kept up to date; previews keep their
-    scale unless another is given. Raises NoPreviews, NothingToScale, LostWindows,
+    scale unless another is given. Raises NoStore, NoStudy, NoPreviews, NothingToScale, LostWindows,
     LostPreview, NoRules, NoLabels, WholeVisit.
     """
+    if not store.root.is_dir():
+        raise NoStore(store.root)
+    if not store.study.is_dir():
+        raise NoStudy(store.visit.study, store.root)
     if Target.PREVIEW in targets and not settings.previews:
         raise NoPreviews
     there = tree(read_versions(store.versions_json))

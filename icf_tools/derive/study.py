@@ -20,18 +20,24 @@ from icf_tools.model import bids_texts
 from icf_tools.model.bids import Labels, Plan, check_labels
 from icf_tools.model.key import AnnexKey, key_file
 from icf_tools.model.visit import StorePath, TreePath, Visit
+from icf_tools.settings import Settings
 from icf_tools.store.deposit import NoStudy, visits_of
 from icf_tools.store.files import locked
 
+_MOST = 20  # names in a message
+
 
 class NoTrees(NotFound):
-    message = "no visit of {} has a BIDS tree by its rules; run icf derive {} VISIT --to bids"
-
-
-class OldRules(Conflict):
     message = (
-        "{} of the visits in the BIDS dataset have no tree by the present rules, the first is {}; "
-        "run icf derive {} VISIT --to bids for them"
+        "no visit of {} has a series with a name by its rules; see that they fit, and run "
+        "icf derive {} VISIT --to bids"
+    )
+
+
+class OldSettings(Conflict):
+    message = (
+        "of the visits in the BIDS dataset {} ({} in all) have no tree by the present settings; "
+        "run icf derive {} VISIT --to bids for each"
     )
 
 
@@ -46,17 +52,19 @@ class DerivedStudy:
     subjects: tuple[str, ...]  #: their labels
     visits: tuple[Visit, ...]  #: that are in it
     missing: tuple[tuple[Visit, str], ...]  #: that are not, and why
+    gone: tuple[str, ...]  #: visits that were in the version before
     dataset: Deposited
 
 
-def derive_study(root: Path, study: str, plan: Plan | None) -> DerivedStudy:
+def derive_study(root: Path, study: str, settings: Settings) -> DerivedStudy:
     """Deposit the BIDS trees of the visits as one dataset, or find that it is there.
 
-    Nothing leaves it but visits that are no more. Raises NoStudy, NoRules, NoTrees, OldRules,
-    OddTree, SameLabels, OtherTree, BadVersions, VisitLocked.
+    Nothing leaves it but visits that are no more, or are to be left out. Raises NoStudy,
+    NoRules, NoTrees, OldSettings, OddTree, SameLabels, OtherTree, BadVersions, VisitLocked.
     """
     if not (root / study).is_dir():
         raise NoStudy(study, root)
+    plan = settings.bids
     if plan is None:
         raise NoRules
     found: dict[Visit, Labels] = {}
@@ -65,6 +73,8 @@ def derive_study(root: Path, study: str, plan: Plan | None) -> DerivedStudy:
     links: dict[str, tuple[str, str]] = {}
     newest, deposit_url = 0, ""
     for visit in visits_of(root, study):
+        if plan.leaves_out(visit.visit):
+            continue
         store = StorePath(root, visit)
         versions = read_versions(store.versions_json)
         files = {path: key for path, key in tree(versions).items() if path.startswith(ROOT)}
@@ -73,18 +83,20 @@ def derive_study(root: Path, study: str, plan: Plan | None) -> DerivedStudy:
             continue
         deposit_url = versions[-1].deposit_url
         url = f"{deposit_url}/{visit.annex_path}"
-        made_by = _plan_of(store, tree(versions))
-        if made_by is None or (made_by.rules, made_by.visit) != (plan.rules, plan.visit):
-            missing.append((visit, "its BIDS tree is not by the present rules"))
+        if not _is_present(_settled(store, tree(versions)), settings):
+            missing.append((visit, "its BIDS tree is not by the present settings"))
             old[url] = visit
+        elif not any(_files(files, url)):
+            missing.append((visit, "none of its series has a name"))
         else:
             newest = max(newest, versions[-1].timestamp)
             mine = dict(_files(files, url))
             found[visit] = _labels(plan, visit, mine)
             links |= mine
     place = TreePath(root, study)
-    if lost := sorted(old[url] for url in old.keys() & folders_in(place)):
-        raise OldRules(len(lost), lost[0].visit, study)
+    before = folders_in(place)
+    if lost := sorted(old[url] for url in old.keys() & before):
+        raise OldSettings(", ".join(visit.visit for visit in lost[:_MOST]), len(lost), study)
     if not found:
         raise NoTrees(study, study)
     check_labels({visit.visit: labels for visit, labels in found.items()})
@@ -93,18 +105,32 @@ def derive_study(root: Path, study: str, plan: Plan | None) -> DerivedStudy:
         deposited = deposit_tree(
             place, Tree(_texts(plan, study, subjects), links), deposit_url, newest
         )
-    return DerivedStudy(subjects, tuple(found), tuple(missing), deposited)
+    gone = before - {url for _, url in links.values()}
+    names = sorted(url.rpartition("/")[2].removesuffix("_annex") for url in gone)
+    return DerivedStudy(subjects, tuple(found), tuple(missing), tuple(names), deposited)
 
 
-def _plan_of(store: StorePath, there: dict[str, str]) -> Plan | None:
-    """The rules that the visit's files were placed by."""
+def _settled(store: StorePath, there: dict[str, str]) -> Settled | None:
+    """What the visit's files were made and placed by."""
     key = there.get(store.visit.settings_path)
     if key is None:
         return None
     try:
-        return Settled.read(store.annex / key_file(AnnexKey.parse(key))).bids
+        return Settled.read(store.annex / key_file(AnnexKey.parse(key)))
     except (BadSettled, FileNotFoundError):
         return None
+
+
+def _is_present(settled: Settled | None, settings: Settings) -> bool:
+    """Whether it says what the settings say of files and their places."""
+    if settled is None or settled.bids is None or settings.bids is None:
+        return False
+    told, wanted = settled.bids, settings.bids
+    return (set(settled.deny), told.rules, told.visit) == (
+        set(settings.deny),
+        wanted.rules,
+        wanted.visit,
+    )
 
 
 def _files(files: dict[str, str], url: str) -> Iterator[tuple[str, tuple[str, str]]]:

@@ -20,6 +20,10 @@ class NoFolder(NotFound):
     message = "no folder of DICOM at {}; give the one that the NIfTI files were made from"
 
 
+class NoFile(NotFound):
+    message = "no file at {}; see how it is called"
+
+
 class NoContent(NotFound):
     message = "the content of {} is not here; get it first"
 
@@ -47,9 +51,12 @@ class Verified:
 def verify(
     files: Sequence[Path], folder: Path, progress: Progress = lambda *_: None
 ) -> list[Verified]:
-    """In the order of the files. Raises NoFolder and NoImages."""
+    """In the order of the files. Raises NoFolder, NoFile, NoContent, NoImages."""
     if not folder.is_dir():
         raise NoFolder(folder)
+    for file in files:
+        if not file.exists():
+            raise NoContent(file) if file.is_symlink() else NoFile(file)
     series: dict[str, list[Frame]] = {}
     paths = list(_files(folder))
     broken = []

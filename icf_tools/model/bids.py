@@ -27,6 +27,13 @@ class NoLabels(UsageError):
     )
 
 
+class LeftOut(UsageError):
+    message = (
+        "the visit {} is left out of the BIDS dataset by {!r}; "
+        "change `leave_out` in the section bids of study.yaml"
+    )
+
+
 class SameLabels(Conflict):
     message = (
         "the visits {} and {} are both {} in BIDS, {}; "
@@ -185,6 +192,7 @@ class Plan:
     rules: tuple[Rule, ...]
     visit: str = ""  #: regular expression with the groups subject and session
     about: About = field(default_factory=dict)  #: of the dataset: name, license, authors...
+    leave_out: tuple[str, ...] = ()  #: patterns of visits that are none of it
 
     def meaning(self, fields: Mapping[str, Any]) -> Meaning | Skipped | None:
         """By the first rule that matches."""
@@ -193,13 +201,22 @@ class Plan:
                 return meaning
         return None
 
+    def leaves_out(self, visit: str) -> bool:
+        """Whether the visit is none of the dataset, as one of a phantom."""
+        return any(like(visit, pattern) for pattern in self.leave_out)
+
     @property
     def names_sessions(self) -> bool:
         """Whether names of series may tell the session."""
         return any(rule.reproin for rule in self.rules)
 
     def labels(self, visit: str, session: str = "") -> Labels:
-        """Of a visit; `session` counts where the expression gives none. Raises NoLabels."""
+        """Of a visit; `session` counts where the expression gives none.
+
+        Raises NoLabels and LeftOut.
+        """
+        if self.leaves_out(visit):
+            raise LeftOut(visit, ", ".join(self.leave_out))
         person = visit
         if self.visit:
             match = re.fullmatch(self.visit, visit)
@@ -215,7 +232,8 @@ class Plan:
     def to_json(self) -> dict[str, Any]:
         """What `bids_plan.plan_of` reads an equal plan from."""
         rules = [rule.to_json() for rule in self.rules]
-        content = {"visit": self.visit, **self.about, "rules": rules}
+        left = list(self.leave_out)
+        content = {"visit": self.visit, "leave_out": left, **self.about, "rules": rules}
         return {key: value for key, value in content.items() if value}
 
 

@@ -21,7 +21,7 @@ T = TypeVar("T")
 TEXTS = ("name", "license", "acknowledgements", "how_to_acknowledge", "dataset_doi", "readme")
 LISTS = ("authors", "keywords", "funding", "ethics_approvals", "references_and_links")
 """What the study says of itself; fields of dataset_description.json in lower case, and README."""
-_KEYS = (*TEXTS, *LISTS, "visit", "rules", "reproin")
+_KEYS = (*TEXTS, *LISTS, "visit", "leave_out", "rules", "reproin")
 _RULE = ("match", "skip", "reproin", "datatype", "suffix", "entities", "add", "intended_for",
          "aslcontext")  # fmt: skip
 _HOW: tuple[How, ...] = ("lt", "gt", "in", "all", "re")
@@ -65,7 +65,8 @@ def plan_of(raw: object) -> Plan:
         rules.append(Rule(reproin=True))
     if not rules:
         raise BadPlan((), "it has no rules; give rules, or reproin: true")
-    return Plan(tuple(rules), visit, about)
+    left = _list(content.get("leave_out", []), ("leave_out",), _text, empty=True)
+    return Plan(tuple(rules), visit, about, tuple(left))
 
 
 def _rule(raw: object, place: Place) -> Rule:
@@ -187,6 +188,8 @@ def _entities(raw: object, place: Place) -> dict[str, str]:
         at = (*place, key)
         if key == "mt" and isinstance(value, bool):  # YAML 1.1 reads so what BIDS has: on and off
             value = "on" if value else "off"
+        if key not in INDICES and not isinstance(value, str):
+            raise BadPlan(at, f"{value!r} is a number, and a label is a text; quote it")
         text = str(_value(value, at, (str, int), "a text or a number"))
         if text != label(text) or not text:
             raise BadPlan(at, f"{text!r} is not a label; use letters A-Z a-z and digits only")

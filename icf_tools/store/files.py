@@ -57,7 +57,7 @@ def locked(store: StorePath) -> Iterator[None]:
     except Timeout as err:
         raise VisitLocked(store.visit) from err
     except PermissionError as err:
-        raise CannotWrite(store.study) from err
+        raise CannotWrite(store.lock if store.lock.exists() else store.study) from err
     except OSError as err:
         if err.errno != errno.EROFS:
             raise

@@ -132,7 +132,7 @@ def test_convert_refuses(icf: Run, tarball: str, tmp_path: Path) -> None:
     assert icf("convert", "cut.tar").returncode == 5
     (tmp_path / "file").write_text("text")
     done = icf("convert", tarball, "--output", "file")
-    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert (done.returncode, done.stderr.count("\n")) == (4, 1)
     assert not (tmp_path / "nifti").exists()
 
 
@@ -196,6 +196,12 @@ def test_derive_what_is_right(icf: Run, visit: list[str]) -> None:
     assert "minc/001_protocol-1.mnc" in done.stdout
 
 
+def test_check_of_a_file_that_is_not_there(icf: Run, series: dict[str, Series]) -> None:
+    done = icf("check-nifti", "a.nii.gz", "none.nii.gz", "--dicom", "dicom")
+    assert done.returncode == 3
+    assert done.stderr == "icf: no file at none.nii.gz; see how it is called\n"
+
+
 def test_derive_refuses(icf: Run, visit: list[str], tmp_path: Path) -> None:
     for code, arguments in (
         (2, ["--to", "preview"]),
@@ -208,5 +214,13 @@ def test_derive_refuses(icf: Run, visit: list[str], tmp_path: Path) -> None:
         done = icf("derive", *visit, *arguments)
         assert done.returncode == code, arguments
         assert "Traceback" not in done.stderr
-    assert icf("derive", "study", "other", "-o", "store").returncode == 3
+    for study, store, said in (
+        ("study", "store", "no tarball at "),
+        ("nothing", "store", "no study nothing in the store "),
+        ("study", "nowhere", "no store at "),
+    ):
+        done = icf("derive", study, "other", "-o", store)
+        assert (done.returncode, done.stderr.startswith(f"icf: {said}")) == (3, True)
+    done = icf("convert", "store/study/visit_dicom.tar", "--to", "bids")
+    assert (done.returncode, "--settings" in done.stderr) == (2, True)
     assert not (tmp_path / "store/study/visit_annex").exists()

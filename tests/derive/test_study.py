@@ -15,8 +15,8 @@ from icf_tools.dataset.versions import BadVersions
 from icf_tools.derive.asked import NoRules
 from icf_tools.derive.publish import derive, wanted
 from icf_tools.derive.report import Target
-from icf_tools.derive.study import DerivedStudy, NoTrees, OddTree, OldRules, derive_study
-from icf_tools.model.bids import SameLabels
+from icf_tools.derive.study import DerivedStudy, NoTrees, OddTree, OldSettings, derive_study
+from icf_tools.model.bids import LeftOut, SameLabels
 from icf_tools.model.bids_plan import plan_of
 from icf_tools.model.dicom import RECORDED
 from icf_tools.model.visit import StorePath, TreePath, Visit
@@ -76,7 +76,7 @@ def content(root: Path) -> dict[str, bytes]:
 
 
 def study(root: Path, rules: dict[str, Any] = RULES) -> DerivedStudy:
-    return derive_study(root, "study", plan_of(rules))
+    return derive_study(root, "study", Settings(bids=plan_of(rules)))
 
 
 def test_it_has_what_the_visits_have(root: Path) -> None:
@@ -151,13 +151,13 @@ def test_visits_that_cannot_be_in_it_are_told(root: Path) -> None:
     derived = study(root)
     assert [visit.visit for visit in derived.visits] == [VISITS[1]]
     assert [(visit.visit, why) for visit, why in derived.missing] == [
-        (VISITS[0], "its BIDS tree is not by the present rules"),
+        (VISITS[0], "its BIDS tree is not by the present settings"),
         (VISITS[2], "it has no BIDS tree"),
     ]
     place(first)
     assert study(root).dataset.version == 2
     place(first, other)
-    with pytest.raises(OldRules, match=r"1 of the visits .* is P1_1; run icf derive study VISIT"):
+    with pytest.raises(OldSettings, match=r"P1_1 \(1 in all\) .*; run icf derive study VISIT"):
         study(root)
 
 
@@ -175,15 +175,16 @@ def test_visits_that_are_no_more_leave_it(root: Path) -> None:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     derived = study(root)
     assert ([visit.visit for visit in derived.visits], derived.missing) == ([VISITS[1]], ())
+    assert derived.gone == (VISITS[0],)
     _, second = json.loads(content(root)["versions.json"])
     assert len(second["gone"]) == 4
 
 
 def test_refusals(root: Path) -> None:
     with pytest.raises(NoRules):
-        derive_study(root, "study", None)
+        derive_study(root, "study", Settings())
     with pytest.raises(NoStudy):
-        derive_study(root, "nothing", PLAN)
+        derive_study(root, "nothing", Settings(bids=PLAN))
     with pytest.raises(NoTrees):
         study(root, {**RULES, "rules": RULES["rules"][:1]})
     assert not TreePath(root, "study").folder.exists()
@@ -198,6 +199,43 @@ def test_refusals(root: Path) -> None:
     path.write_text(json.dumps(whole))
     with pytest.raises(OtherTree):
         study(root)
+
+
+def test_what_is_denied_later_is_made_again_first(root: Path) -> None:
+    study(root)
+    settings = Settings(bids=PLAN, deny=("EchoTime",))
+    with pytest.raises(OldSettings):
+        derive_study(root, "study", settings)
+    for visit in VISITS[:2]:
+        store = StorePath(root, Visit("study", visit))
+        derive(store, wanted(store, settings, [Target.BIDS], (), None), None)
+    assert derive_study(root, "study", settings).dataset.version == 2
+
+
+def test_visits_that_are_none_of_it(root: Path) -> None:
+    deposit(root, "P9_9")
+    assert [str(visit) for visit, _ in study(root).missing] == ["study/P9_9"]
+    left = {**RULES, "leave_out": ["p9_*"]}
+    assert study(root, left).missing == ()
+    with pytest.raises(LeftOut, match=r"'p9_\*'"):
+        place(StorePath(root, Visit("study", "P9_9")), left)
+
+
+def test_a_visit_without_a_named_series_is_no_participant(root: Path) -> None:
+    other = {**RULES, "rules": [{"match": {"SeriesNumber": 9}, "skip": True}, *RULES["rules"]]}
+    store = StorePath(root, Visit("study", "P3_1"))
+    Series.of().write(root.parent / "P3", 9)
+    add(root.parent / "P3", store, store_url="https://data.example.org/store", tags=RECORDED)
+    for visit in (*VISITS[:2], "P3_1"):
+        place(StorePath(root, Visit("study", visit)), other)
+    derived = study(root, other)
+    assert derived.subjects == ("P1",)
+    assert [(v.visit, why) for v, why in derived.missing] == [
+        ("P3_1", "none of its series has a name")
+    ]
+    nothing = {**RULES, "rules": [{"match": {"Modality": "MR"}, "skip": True}]}
+    with pytest.raises(OldSettings):
+        study(root, nothing)
 
 
 def test_two_visits_of_one_label(root: Path) -> None:

@@ -91,6 +91,14 @@ def test_bids_is_the_same_content_at_another_place(store: StorePath) -> None:
     assert not run(store, bids=PLAN).dataset.made
 
 
+def test_a_field_that_no_series_has_is_told(store: StorePath) -> None:
+    rule = T1 | {"match": {"ProtcolName": "protocol 1"}}
+    derived = run(store, Target.BIDS, bids=plan_of({"rules": [rule]}))
+    assert {entry.lacking["bids"] for entry in derived.series} == {
+        "no rule matches it; no series of the visit has ProtcolName"
+    }
+
+
 def test_other_rules_move_the_files(store: StorePath) -> None:
     run(store, Target.BIDS, bids=PLAN)
     before = {path: key for path, key in paths(store).items() if path.startswith("nifti/")}

@@ -33,7 +33,16 @@ from tests.conftest import missing
 from tests.derive.series import Series
 
 URL = "https://data.example.org/store"
-RULES = {"rules": [{"match": {"Modality": "MR"}, "datatype": "anat", "suffix": "T1w"}]}
+RULES = {
+    "rules": [
+        {
+            "match": {"Modality": "MR"},
+            "datatype": "func",
+            "suffix": "bold",
+            "entities": {"task": "rest"},
+        }
+    ]
+}
 NIFTI = "nifti/001_protocol-1.nii.gz"
 
 
@@ -108,16 +117,16 @@ def test_one_visit_that_lost_its_settings_does_not_stop_the_study(tmp_path: Path
     for store in visits:
         derive(store, wanted(store, Settings(bids=plan), [Target.BIDS], (), None), None)
     path_of(visits[0], "icf/derive.json").unlink()
-    derived = derive_study(tmp_path / "store", "study", plan)
+    derived = derive_study(tmp_path / "store", "study", Settings(bids=plan))
     assert [str(visit) for visit in derived.visits] == ["study/B"]
     [(left, why)] = derived.missing
-    assert (str(left), why) == ("study/A", "its BIDS tree is not by the present rules")
+    assert (str(left), why) == ("study/A", "its BIDS tree is not by the present settings")
     place = TreePath(tmp_path / "store", "study")
     kept = place.versions_json.read_bytes()
     before = files(place.folder)
     place.versions_json.unlink()  # made anew it would be another history
     with pytest.raises(OtherTree):
-        derive_study(tmp_path / "store", "study", plan)
+        derive_study(tmp_path / "store", "study", Settings(bids=plan))
     place.versions_json.write_bytes(kept)
     assert files(place.folder) == before
 
@@ -220,6 +229,16 @@ def test_a_full_disk_says_nothing_of_the_images(
     assert len(read_versions(store.versions_json)) == 1
     shutil.copytree(store.study, tmp_path / "large" / "study", dirs_exist_ok=True)
     assert run(StorePath(tmp_path / "large", store.visit)).series[0].status == "verified"
+
+
+@pytest.mark.skipif(os.geteuid() == 0 and not shutil.which("setpriv"), reason="root may write")
+def test_no_permission_names_the_folder(visit: StorePath) -> None:
+    visit.annex.mkdir(mode=0o555)
+    who = [] if os.geteuid() else ["setpriv", "--bounding-set=-all", "--inh-caps=-all"]
+    command = [sys.executable, "-m", "icf_tools", "derive", "study", "visit", "-o", str(visit.root)]
+    done = subprocess.run([*who, *command], capture_output=True, text=True)
+    assert done.returncode == 8, done.stderr
+    assert done.stderr.startswith(f"icf: cannot write to {visit.annex}; ")
 
 
 def test_many_at_a_time_lose_nothing(tmp_path: Path) -> None:
