@@ -4,7 +4,9 @@ import fcntl
 import gzip
 import json
 import os
+import shutil
 import stat
+import subprocess
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +26,7 @@ from icf_tools.derive.make import NoSeries, Outcome
 from icf_tools.derive.volumes import Mismatch
 from icf_tools.model.visit import StorePath, Visit
 from tests import dicoms
+from tests.conftest import BIN
 from tests.derive.series import AXIAL, CORONAL, OBLIQUE, SAGITTAL, Series
 from tests.derive.test_frames import enhanced
 
@@ -137,6 +140,21 @@ def test_each_kind_of_series(case: str, tmp_path: Path) -> None:
     assert len([path for path in paths if path.endswith(".nii.gz")]) == volumes
     assert (converted.reason != "") == (status != "verified")
     assert [f"nifti/{name}" for name in names(tmp_path)] == paths
+
+
+@pytest.mark.parametrize("option", ["jpeg", "j2k", "jpegls", "rle", "implicit", "deflated"])
+def test_each_way_to_compress(option: str, tmp_path: Path) -> None:
+    series = Series(np.arange(3 * 2 * 40 * 48, dtype=np.int16).reshape(3, 2, 40, 48))
+    converter = shutil.which("gdcmconv", path=str(BIN))
+    assert converter is not None
+    for file in series.write(tmp_path / "in").iterdir():
+        options = ["--raw", "--deflated"] if option == "deflated" else [f"--{option}"]
+        subprocess.run([converter, *options, file, file], check=True, capture_output=True)
+    [converted] = convert(tmp_path / "in").series
+    assert converted.status == "verified", converted.reason
+    image: Any = nibabel.load(tmp_path / "nifti" / "001_protocol-1.nii.gz")
+    values = np.asanyarray(image.dataobj)
+    assert sorted(values.ravel()) == list(range(values.size))
 
 
 def test_values_and_places_are_those_of_the_images(tmp_path: Path) -> None:
