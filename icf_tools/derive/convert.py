@@ -39,6 +39,10 @@ _BURNED_IN = 0x00280301
 _TELLING = Wanted.of((), {**IDENTIFYING, _BURNED_IN: "CS"})
 
 
+class WrongGradients(Mismatch):
+    """The volumes are right, and their b-values or b-vectors are not."""
+
+
 @dataclass(frozen=True, slots=True)
 class Series:
     """Images that belong together."""
@@ -236,37 +240,46 @@ def _convert(
         return Converted(replace(entry, status=status, reason="; ".join(reasons)))
     decoded = sum(frame.stored.nbytes for frame in images.frames)
     _check_room(folder, 2 * decoded)
-    for converter in () if images.mixed else asked.converters:
+    tries = [] if images.mixed else [(each, True) for each in asked.converters]
+    while tries:
+        converter, with_gradients = tries.pop(0)
         made = folder / converter
-        made.mkdir()
         try:
-            CONVERTERS[converter](source, made)
-            match = _prove(made, images.frames)
+            if with_gradients:
+                made.mkdir()
+                CONVERTERS[converter](source, made)
+            match = _prove(made, images.frames, with_gradients)
             names = stems(made, name, telling.by)
-            found = replace(
-                entry,
-                status="verified",
-                reason="; ".join(reasons),
-                converter=version_of(converter),
-                order=match.order,
-                mapping=match.digest,
-            )
             files, lacking = _files(names, asked, images.frames, telling)
-            if Target.MINC in lacking:
-                _check_room(folder, 4 * decoded)
-            if Target.PREVIEW in asked.targets and series.uid in telling.burned_in:
-                lacking[str(Target.PREVIEW)] = "an image says that text is burned into it"
-                files = [file for file in files if file.made.target != Target.PREVIEW]
-            tools = {str(each): asked.tools(each, found.converter) for each in asked.converted}
-            return Converted(replace(found, tools=tools, lacking=lacking), tuple(files))
         except subprocess.TimeoutExpired:
             reasons.append(f"{converter}: it took too long")
             entry = replace(entry, tools={})  # it may be in time the next time
+            continue
         except (Mismatch, ValueError) as err:
             # what a full disk did has been removed again
             _check_room(folder, 4 * decoded, err)
             why = err.args[1] if isinstance(err, Mismatch) else "what it wrote cannot be read"
             reasons.append(f"{converter}: {why}")
+            if isinstance(err, WrongGradients):  # the volumes are right, and the last resort
+                tries.append((converter, False))
+            continue
+        if Target.MINC in lacking:
+            _check_room(folder, 4 * decoded)
+        if Target.PREVIEW in asked.targets and series.uid in telling.burned_in:
+            lacking[str(Target.PREVIEW)] = "an image says that text is burned into it"
+            files = [file for file in files if file.made.target != Target.PREVIEW]
+        version = version_of(converter)
+        entry = replace(
+            entry,
+            status="verified",
+            reason="; ".join(reasons),
+            converter=version,
+            order=match.order,
+            mapping=match.digest,
+            tools={str(each): asked.tools(each, version) for each in asked.converted},
+            lacking=lacking,
+        )
+        return Converted(entry, tuple(files))
     return Converted(replace(entry, reason="; ".join(reasons)))
 
 
@@ -299,8 +312,11 @@ def _check_room(folder: Path, size: int, error: Exception | None = None) -> None
         raise NoRoom(folder, "the disk is full") from error
 
 
-def _prove(folder: Path, frames: Sequence[Frame]) -> Match:
-    """Hold what a converter made against the images. Raises Mismatch."""
+def _prove(folder: Path, frames: Sequence[Frame], with_gradients: bool = True) -> Match:
+    """Hold what a converter made against the images. Raises Mismatch.
+
+    Raises WrongGradients where it is right but for these; without them they are removed.
+    """
     paths = sorted(folder.glob("*.nii"))
     if not paths:
         raise Mismatch("no file", "it made no file")
@@ -309,9 +325,14 @@ def _prove(folder: Path, frames: Sequence[Frame]) -> Match:
     files = [Volumes.load(path) for path in paths]
     match = check(files, frames)
     for path, file in zip(paths, files, strict=True):
-        values, vectors = (path.with_suffix(suffix) for suffix in (".bval", ".bvec"))
-        if not check_gradients(file, _text(values), _text(vectors), match):
-            values.unlink()  # the volumes are right without it
+        beside = path.with_suffix(".bval"), path.with_suffix(".bvec")
+        values, vectors = map(_text, beside)
+        try:
+            kept = with_gradients and check_gradients(file, values, vectors, match)
+        except Mismatch as err:
+            raise WrongGradients(*err.args) from err
+        for gradients in () if kept else beside:
+            gradients.unlink(missing_ok=True)  # the volumes are right without
     return match
 
 

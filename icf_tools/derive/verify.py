@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from icf_tools.derive.frames import Broken, Frame, NoFrames, read_frames
-from icf_tools.derive.planes import check, holds_any
+from icf_tools.derive.gradients import check_gradients
+from icf_tools.derive.planes import Match, check, holds_any
 from icf_tools.derive.volumes import Mismatch, Volumes
 from icf_tools.errors import Damaged, NotFound
 from icf_tools.model.progress import Progress
@@ -97,12 +98,32 @@ def verify(
         made = Verified(Path(), series=uid, images=len({frame.path for frame in series[uid]}))
         try:
             match = check([volumes for _, volumes in group], series[uid])
-            made = replace(made, order=match.order, mapping=match.digest)
         except Mismatch as err:
-            made = replace(made, fault=": ".join(map(str, err.args[:2])))
-        for number, _ in group:
-            results[number] = replace(made, file=files[number])
+            fault = ": ".join(map(str, err.args[:2]))
+            results |= {
+                number: replace(made, file=files[number], fault=fault) for number, _ in group
+            }
+            continue
+        made = replace(made, order=match.order, mapping=match.digest)
+        for number, volumes in group:
+            fault = _fault_of_gradients(files[number], volumes, match)
+            results[number] = replace(made, file=files[number], fault=fault)
     return [results[number] for number in range(len(files))]
+
+
+def _fault_of_gradients(path: Path, volumes: Volumes, match: Match) -> str:
+    """What is wrong with the .bval and .bvec beside a file, if they are there."""
+    stem = path.name.removesuffix(".gz").removesuffix(".nii")
+    beside = [path.with_name(f"{stem}{suffix}") for suffix in (".bval", ".bvec")]
+    values, vectors = (
+        each.read_text("ascii", "replace") if each.exists() else None for each in beside
+    )
+    try:
+        if check_gradients(volumes, values, vectors, match):
+            return ""
+    except Mismatch as err:
+        return ": ".join(map(str, err.args[:2]))
+    return f"{volumes.name}: it has b-values, and no image tells them"
 
 
 def _files(folder: Path) -> Iterator[Path]:

@@ -22,10 +22,11 @@ from icf_tools.derive.converters import CONVERTERS
 from icf_tools.derive.frames import Frame, read_frames
 from icf_tools.derive.gradients import Told, check_gradients, in_patient
 from icf_tools.derive.planes import Match, Plane
+from icf_tools.derive.verify import verify
 from icf_tools.derive.volumes import Mismatch, Volumes
 from tests import dicoms
 from tests.derive.series import AXIAL, CORONAL, OBLIQUE, SAGITTAL, Series
-from tests.derive.test_converters import SECOND, changed, converted, frames_of, kept, run
+from tests.derive.test_converters import SECOND, changed, converted, frames_of, run
 
 Vectors = NDArray[np.float64]
 Orientation = tuple[float, ...]
@@ -281,6 +282,42 @@ def test_right_ones_are_kept(tmp_path: Path) -> None:
     assert files(tmp_path) == [".bval", ".bvec", ".json", ".nii.gz"]
 
 
+def test_volumes_are_kept_where_no_converter_has_right_directions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = CONVERTERS["dcm2niix"]
+
+    def wrong(source: Path, made: Path) -> None:
+        right(source, made)
+        np.savetxt(made / "out.bvec", np.loadtxt(made / "out.bvec") * scaled(1, -1, 1))
+
+    for name in ("dcm2niix", "dicom2nifti"):
+        monkeypatch.setitem(CONVERTERS, name, wrong)
+    KINDS["standard"](tmp_path / "in", OBLIQUE)
+    entry = converted(tmp_path / "in")
+    assert entry["status"] == "verified"
+    assert entry["converter"].startswith("dcm2niix ")
+    said = r"the b-vector of volume 2 is \d\d degrees off"
+    assert re.fullmatch(f"dcm2niix: {said}; dicom2nifti: {said}", entry["reason"])
+    assert files(tmp_path) == [".json", ".nii.gz"]
+
+
+def test_files_that_others_made_are_checked_with_what_is_beside_them(tmp_path: Path) -> None:
+    KINDS["Siemens"](tmp_path / "in", OBLIQUE)
+    converted(tmp_path / "in")
+    [file] = (tmp_path / "made" / "nifti").glob("*.nii.gz")
+    [good] = verify([file], tmp_path / "in")
+    assert good.fault == ""
+    vectors = file.with_name(file.name.replace(".nii.gz", ".bvec"))
+    vectors.chmod(0o644)
+    np.savetxt(vectors, np.loadtxt(vectors) * scaled(-1, 1, 1))
+    [bad] = verify([file], tmp_path / "in")
+    assert re.search(r"the b-vector of volume \d is \d+ degrees off$", bad.fault)
+    vectors.unlink()
+    [lacking] = verify([file], tmp_path / "in")
+    assert lacking.fault.endswith("it has b-values, and no b-vectors")
+
+
 def test_volumes_without_directions_are_kept_rather_than_wrong_ones(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -308,12 +345,12 @@ def test_directions_of_canon_are_right_or_not_kept(tmp_path: Path) -> None:
     assert (".bvec" in files(tmp_path)) == np.allclose(found.T, GRADIENTS, atol=1e-5)
 
 
-def test_nothing_is_kept_where_each_converter_is_wrong(tmp_path: Path) -> None:
+def test_no_directions_are_kept_where_the_only_ones_are_wrong(tmp_path: Path) -> None:
     classic("SIEMENS", deflated)(tmp_path / "in", AXIAL)
     entry = converted(tmp_path / "in")
-    assert entry["status"] == "failed"
+    assert (entry["status"], entry["converter"]) == ("verified", SECOND)
     assert entry["reason"].endswith("dicom2nifti: the b-vector of volume 2 is 80 degrees off")
-    assert kept(tmp_path) == []
+    assert files(tmp_path) == [".json", ".nii.gz"]
 
 
 def mean(image: Any, value: float, gradient: Sequence[float]) -> None:
