@@ -74,7 +74,7 @@ def make(
                 said = f"{lost} images of the tarball are in no series"
                 entry = replace(entry, reason="; ".join(filter(None, [entry.reason, said])))
             earlier = known.get(entry.uid)
-            if earlier is not None and _stays(earlier, entry):
+            if earlier is not None and _stays(earlier, entry, asked):
                 failed[entry.uid] = entry
                 continue
             entry = _kept(entry, earlier, asked, shelf)
@@ -101,16 +101,16 @@ def is_current(entry: Entry | None, asked: Asked, shelf: Shelf) -> bool:
     )
 
 
-def _stays(earlier: Entry, entry: Entry) -> bool:
+def _stays(earlier: Entry, entry: Entry, asked: Asked) -> bool:
     """Whether what was right before is to be kept, as nothing right came out now.
 
-    Not where the study has settled something else since, as what it denies may be in it.
+    Not where the study denies something else since: it may be in the files.
     """
-    settled = [
-        {tool for tools in each.tools.values() for tool in tools if tool.startswith(SETTINGS)}
-        for each in (earlier, entry)
-    ]
-    return earlier.status == "verified" != entry.status and settled[0] == settled[1]
+    if not earlier.status == "verified" != entry.status:
+        return False
+    tools = earlier.tools.get(Target.NIFTI, ())
+    before = {tool for tool in tools if tool.startswith(SETTINGS)}
+    return before == {asked.settled.digest(Target.NIFTI)} - {""} or not earlier.of(Target.NIFTI)
 
 
 def _kept(entry: Entry, earlier: Entry | None, asked: Asked, shelf: Shelf) -> Entry:
