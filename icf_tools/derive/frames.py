@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from icf_tools.derive import gradients
+from icf_tools.derive import diffusion
 from icf_tools.dicom.header import Header, MoreNeeded, Unreadable, Wanted, read_header
 from icf_tools.errors import Damaged
 from icf_tools.model.dicom import SERIES, Tag, Value
@@ -60,7 +60,7 @@ _CLASS = 0x00080016
 _CSA_CREATOR, _CSA = 0x00290010, 0x00291010
 _PIXEL_DATA = 0x7FE00010
 _WANTED = Wanted.of(
-    _TAGS, {_CSA_CREATOR: "LO", _CSA: "OB", _PIXEL_DATA - 1: "UN"} | gradients.WANTED
+    _TAGS, {_CSA_CREATOR: "LO", _CSA: "OB", _PIXEL_DATA - 1: "UN"} | diffusion.WANTED
 )
 _WINDOWS = (64 << 10, 1 << 20)  # bytes of a file that are looked at for its header
 _NATIVE = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1")  # values follow each other in little endian
@@ -100,7 +100,7 @@ class Frame:
     kind: tuple[str, ...] = ()  #: echo, and magnitude or phase: a volume is of one kind
     acquisition: str = ""  #: its AcquisitionNumber
     b_value: float | None = None  #: s/mm²; None where the image does not tell
-    gradient: gradients.Direction | None = None  #: None where it does not tell, or has none
+    gradient: diffusion.Direction | None = None  #: None where it does not tell, or has none
 
 
 def read_frames(path: str, data: memoryview) -> list[Frame]:
@@ -159,7 +159,7 @@ def _read(path: str, data: memoryview, header: Header) -> list[Frame]:
     across, down = _steps(values["ImageOrientationPatient"], values["PixelSpacing"])
     corner = np.array(_numbers(values["ImagePositionPatient"]))
     uid, scale = str(values.get(SERIES, "")), _scale(values, header)
-    told = gradients.told_by(header, _csa(header) if gradients.may_tell(header, _CSA) else {})
+    told = diffusion.told_by(header, _csa(header) if diffusion.may_tell(header, _CSA) else {})
     order, kind, acquired = _about(values)
     return [Frame(path, uid, 0, stored, corner, across, down, *scale, order, kind, acquired, *told)]
 
@@ -247,7 +247,7 @@ def _tiles(path: str, values: dict[str, Value], header: Header, stored: Values) 
         raise NoGeometry("it is a mosaic and does not say how far apart its slices are")
     step = normal / np.linalg.norm(normal) * spacing[0]
     uid, scale = str(values.get(SERIES, "")), _scale(values, header)
-    (order, kind, acquired), told = _about(values), gradients.told_by(header, csa)
+    (order, kind, acquired), told = _about(values), diffusion.told_by(header, csa)
     for number in range(count):
         row, column = divmod(number, side)
         tile = stored[row * rows : (row + 1) * rows, column * columns : (column + 1) * columns]
@@ -318,7 +318,7 @@ def _multiframe(path: str, series: str, data: memoryview) -> Iterator[Frame]:
             (instance + number / len(each), temporal, None, None),
             (str(echo), str(part)),
             "",
-            *gradients.told_by_groups(maker, own, shared),
+            *diffusion.told_by_groups(maker, own, shared),
         )
 
 

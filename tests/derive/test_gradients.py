@@ -19,8 +19,9 @@ from pydicom.tag import Tag
 
 from icf_tools.derive.convert import _prove
 from icf_tools.derive.converters import CONVERTERS
+from icf_tools.derive.diffusion import Told
 from icf_tools.derive.frames import Frame, read_frames
-from icf_tools.derive.gradients import Told, check_gradients, in_patient
+from icf_tools.derive.gradients import check_gradients, in_patient
 from icf_tools.derive.planes import Match, Plane
 from icf_tools.derive.verify import verify
 from icf_tools.derive.volumes import Mismatch, Volumes
