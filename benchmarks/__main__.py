@@ -2,7 +2,7 @@
 
 import argparse
 
-from benchmarks import addurls, archive, dataset, derive, index, startup
+from benchmarks import addurls, archive, catalog, dataset, derive, index, startup
 from benchmarks.measure import show
 
 _PARTS = {
@@ -12,6 +12,7 @@ _PARTS = {
     "dataset": dataset.rows,
     "addurls": addurls.rows,
     "derive": derive.rows,
+    "catalog": catalog.rows,
 }
 
 

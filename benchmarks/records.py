@@ -12,18 +12,18 @@ _SIZE = 200_000  # bytes of an image
 _ROOT = "1.3.12.2.1107.5.2.43.67027.2018091"
 
 
-def write(store: StorePath, count: int) -> None:
+def write(store: StorePath, count: int, per_series: int = _PER_SERIES) -> None:
     """Write both files, as `icf index` would."""
     scan = Scan(timestamp=1_537_232_354)
     for number in range(count):
-        series, instance = divmod(number, _PER_SERIES)
+        series, instance = divmod(number, per_series)
         path = f"{store.visit.prefix}/mr_{series + 1:04}/epi_pe_ap-{instance + 1:05}.dcm"
         offset = 512 + number * (_SIZE + -_SIZE % 512 + 512)
         digest = hashlib.md5(path.encode(), usedforsecurity=False).hexdigest()
         scan.records.append(Record(path, _SIZE, offset, digest, tags=_tags(series, instance)))
     scan.size = count * (_SIZE + -_SIZE % 512 + 512) + 1024
     scan.md5 = hashlib.md5(str(count).encode(), usedforsecurity=False).hexdigest()
-    store.study.mkdir(parents=True)
+    store.study.mkdir(parents=True, exist_ok=True)
     with store.dicoms_json.open("wb") as out:
         out.writelines(dicoms_json(scan))
     store.tarball_json.write_bytes(tarball_json(scan, store))

@@ -1,6 +1,6 @@
 """Write what docs/ takes from the code: python docs/make_reference.py
 
-in: the commands, the list of recorded elements    out: reference.md, tables in settings.md
+in: commands, recorded elements    out: reference.md, tables in settings.md and catalog.md
 """
 
 import re
@@ -13,19 +13,24 @@ import typer
 from icf_tools.cli import scripts
 from icf_tools.cli.app import app
 from icf_tools.model.dicom import ANNEX_METADATA, DENIED, RECORDED
+from icf_tools.model.search import DEFAULT
 
 DOCS = Path(__file__).resolve().parent
 
 
 def main() -> None:
-    """Write both files."""
+    """Write the files."""
     for name, text in pages().items():
         (DOCS / name).write_text(text, encoding="utf-8")
 
 
 def pages() -> dict[str, str]:
     """The text of each file that is made, all or in part, from the code."""
-    return {"reference.md": reference(), "settings.md": settings()}
+    return {
+        "reference.md": reference(),
+        "settings.md": with_tables("settings.md", recorded=_recorded(), denied=_denied()),
+        "catalog.md": with_tables("catalog.md", elements=_elements()),
+    }
 
 
 def commands() -> dict[str, Any]:
@@ -52,10 +57,10 @@ def reference() -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def settings() -> str:
+def with_tables(page: str, **tables: str) -> str:
     """The page with its tables made anew."""
-    text = (DOCS / "settings.md").read_text(encoding="utf-8")
-    for name, content in (("recorded", _recorded()), ("denied", _denied())):
+    text = (DOCS / page).read_text(encoding="utf-8")
+    for name, content in tables.items():
         start = f"<!-- made by docs/make_reference.py: {name} -->"
         text = re.sub(
             rf"({start}\n).*?(<!-- end -->)",
@@ -131,6 +136,14 @@ def _recorded() -> str:
 def _denied() -> str:
     parts = re.split(r"\|(?![^(]*\))", DENIED.pattern)
     return "\n" + ",\n".join(f"`{part}`" for part in parts) + ".\n\n"
+
+
+def _elements() -> str:
+    rows = [
+        f"| {element.label} | `{element.type}` | `{'`, `'.join(element.keywords)}` |"
+        for element in DEFAULT
+    ]
+    return "\n".join(["", "| label | type | keywords |", "|---|---|---|", *rows, "", ""])
 
 
 if __name__ == "__main__":

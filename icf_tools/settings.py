@@ -10,17 +10,19 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from icf_tools.errors import Refused, UsageError
 from icf_tools.model.bids import Plan
 from icf_tools.model.bids_plan import BadPlan, plan_of
+from icf_tools.model.brand import NO_BRAND, BadBrand, Brand, brand_of
 from icf_tools.model.dicom import RECORDED, Tag, is_denied
+from icf_tools.model.search import DEFAULT, OWN, Element, ElementType
 from icf_tools.model.url import BadUrl, checked_url
 from icf_tools.model.visit import SITE_SETTINGS, STUDY_SETTINGS, StorePath
 
 if TYPE_CHECKING:
-    from pydantic import ValidationError
+    from pydantic import BaseModel, ValidationError
 
 _TEXTS = {"CS", "DA", "DT", "LO", "SH", "TM", "UI"}
 _NUMBERS = {"DS", "FD", "FL", "IS", "SL", "SS", "UL", "US"}
@@ -47,11 +49,22 @@ class Settings:
     deny: tuple[str, ...] = ()  #: keywords of elements of which nothing is to be told
     previews: bool = False  #: whether pictures may be shown, in which a face may be known
     bids: Plan | None = None  #: how visits become a BIDS dataset
+    brand: Brand = NO_BRAND  #: what its pages say of it
+    logo: Path | None = None  #: a picture for them
+    elements: tuple[Element, ...] = DEFAULT  #: what its search page asks for
 
 
 def read_settings(store: StorePath) -> Settings:
     """The settings of the visit's study. Raises BadSettings and DeniedSetting."""
-    files = [store.root / SITE_SETTINGS, store.study / STUDY_SETTINGS]
+    return _read([store.root / SITE_SETTINGS, store.study / STUDY_SETTINGS])
+
+
+def read_site_settings(root: Path) -> Settings:
+    """Those for no study. Raises BadSettings and DeniedSetting."""
+    return _read([root / SITE_SETTINGS])
+
+
+def _read(files: list[Path]) -> Settings:
     for file in files:
         if file.with_suffix(".yml").exists():
             raise BadSettings(file.with_suffix(".yml"), 1, f"it is not read; name it {file.name}")
@@ -62,6 +75,9 @@ def read_settings(store: StorePath) -> Settings:
     added: list[Tag] = []
     denied: set[str] = set()
     previews, plan = False, None
+    elements: tuple[Element, ...] = DEFAULT
+    said: dict[str, Any] = {}
+    logo: Path | None = None
     for file in files:
         content, lines = _load(file)
         for key in ("store_url", "deposit_url"):
@@ -71,6 +87,13 @@ def read_settings(store: StorePath) -> Settings:
             previews = content["previews"]
         if content["bids"] is not None:
             plan = _plan(content["bids"], file, lines)
+        if content["search"] is not None:
+            elements = tuple(_elements(content["search"]["elements"], file, lines))
+        if content["catalog"] is not None:
+            said |= _said(content["catalog"], file, lines)
+            logo = (
+                file.with_name(content["catalog"]["logo"]) if content["catalog"]["logo"] else logo
+            )
         for place, keyword in enumerate(content["tags"]):
             added.append(_tag(keyword, file, lines["tags", place]))
         for place, keyword in enumerate(content["deny"]):
@@ -84,23 +107,49 @@ def read_settings(store: StorePath) -> Settings:
         deny=tuple(sorted(denied)),
         previews=previews,
         bids=plan,
+        brand=brand_of(said),
+        logo=logo,
+        elements=elements,
     )
 
 
 def _load(file: Path) -> tuple[dict[str, Any], dict[tuple[Any, ...], int]]:
     """The checked content, and the line of each of its places."""
     import yaml
-    from pydantic import BaseModel, ConfigDict, ValidationError
+    from pydantic import BaseModel, ValidationError
 
-    class Schema(BaseModel):
-        model_config = ConfigDict(extra="forbid", strict=True)
+    class ElementSchema(BaseModel, extra="forbid", strict=True):
+        type: Literal["text", "number-range", "date-range", "drop-down", "sphere"]
+        keyword: str
+        label: str = ""
+        alternate_keywords: list[str] = []
+        min: float | None = None
+        max: float | None = None
+        auto_complete: bool = False
+        enabled: bool = True
 
+    class SearchSchema(BaseModel, extra="forbid", strict=True):
+        elements: list[ElementSchema]
+
+    class CatalogSchema(BaseModel, extra="forbid", strict=True):
+        name: str | None = None
+        description: str | None = None
+        logo: str | None = None
+        link_color: str | None = None
+        link_hover_color: str | None = None
+        links: dict[str, str] | None = None
+        content: bool | None = None
+        site: bool | None = None
+
+    class Schema(BaseModel, extra="forbid", strict=True):
         store_url: str | None = None
         deposit_url: str | None = None
         tags: list[str] = []
         deny: list[str] = []
         previews: bool | None = None
         bids: dict[Any, Any] | None = None
+        catalog: CatalogSchema | None = None
+        search: SearchSchema | None = None
 
     try:
         loader = _loader(file.read_text(encoding="utf-8"))
@@ -118,7 +167,12 @@ def _load(file: Path) -> tuple[dict[str, Any], dict[tuple[Any, ...], int]]:
     try:
         return Schema.model_validate(content or {}).model_dump(), lines
     except ValidationError as err:
-        raise _refusal(file, err, lines, list(Schema.model_fields)) from err
+        kinds: dict[str, type[BaseModel]] = {
+            "catalog": CatalogSchema,
+            "search": SearchSchema,
+            "elements": ElementSchema,
+        }
+        raise _refusal(file, err, lines, Schema, kinds) from err
 
 
 def _loader(text: str) -> Any:
@@ -180,15 +234,25 @@ def _lines(node: Any, place: tuple[Any, ...]) -> Iterable[tuple[tuple[Any, ...],
 
 
 def _refusal(
-    file: Path, err: "ValidationError", lines: dict[tuple[Any, ...], int], keys: list[str]
+    file: Path,
+    err: "ValidationError",
+    lines: dict[tuple[Any, ...], int],
+    schema: "type[BaseModel]",
+    sections: "dict[str, type[BaseModel]]",
 ) -> BadSettings:
-    first = err.errors()[0]
+    # a key that is misspelt is missing, too
+    first = min(err.errors(), key=lambda each: each["type"] != "extra_forbidden")
     name = ".".join(map(str, first["loc"])) or "the file"
     if first["type"] == "extra_forbidden":
+        inner = [sections[part] for part in map(str, first["loc"]) if part in sections]
+        keys = [schema, *inner][-1].model_fields
         said = f"there is no setting {name!r}; the settings are {', '.join(keys)}"
     else:
         said = f"{name}: {first['msg'].lower()}"
-    return BadSettings(file, lines.get(tuple(first["loc"]), 1), said)
+    place = tuple(first["loc"])
+    while place not in lines and place:  # what is missing has no line
+        place = place[:-1]
+    return BadSettings(file, lines.get(place, 1), said)
 
 
 def _url(text: str, file: Path, line: int) -> str:
@@ -206,6 +270,50 @@ def _plan(raw: dict[Any, Any], file: Path, lines: dict[tuple[Any, ...], int]) ->
         while place not in lines:  # a key that is no text has no line
             place = place[:-1]
         raise BadSettings(file, lines[place], str(err)) from err
+
+
+def _said(raw: dict[str, Any], file: Path, lines: dict[tuple[Any, ...], int]) -> dict[str, Any]:
+    """What a section says of the catalog, once it is seen to make sense."""
+    try:
+        brand_of(raw)
+    except BadBrand as err:
+        line = lines["catalog", *err.place]
+        raise BadSettings(file, line, f"catalog.{'.'.join(err.place)}: {err.said}") from err
+    return {key: value for key, value in raw.items() if value is not None}
+
+
+def _elements(
+    items: list[dict[str, Any]], file: Path, lines: dict[tuple[Any, ...], int]
+) -> Iterable[Element]:
+    seen: set[str] = set()
+    for place, item in enumerate(items):
+        line = lines["search", "elements", place]
+        kind = ElementType(item["type"])
+        keywords = [item["keyword"], *item["alternate_keywords"]]
+        for keyword in keywords:
+            if not kind.takes(keyword, _vr(keyword, file, line)):
+                raise BadSettings(file, line, f"{keyword} cannot be asked for by a {kind}")
+        if item["keyword"] in seen:
+            said = f"{item['keyword']} has an element already; join them by alternate_keywords"
+            raise BadSettings(file, line, said)
+        seen.add(item["keyword"])
+        rest = {key: item[key] for key in ("min", "max", "auto_complete", "enabled")}
+        if None not in (item["min"], item["max"]) and not item["min"] <= item["max"]:
+            raise BadSettings(file, line, "its min is above its max")
+        yield Element(kind, keywords[0], item["label"] or keywords[0], tuple(keywords[1:]), **rest)
+
+
+def _vr(keyword: str, file: Path, line: int) -> str:
+    """The value representation of an element that can be asked for; "" of what is no element."""
+    from pydicom.datadict import dictionary_VR
+
+    if keyword in OWN:
+        return ""
+    number = _number(keyword, file, line)
+    vr = dictionary_VR(number)
+    if is_denied(number, keyword, vr):
+        raise DeniedSetting(file, line, keyword)
+    return vr
 
 
 def _number(keyword: str, file: Path, line: int) -> int:

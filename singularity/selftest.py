@@ -37,6 +37,7 @@ def selftest(work: Path) -> None:
         "deposit_visit_metadata": [*at, *visit],
         "deposit_visit_dataset": [*at, *url, *visit],
         "derive_visit": [*at, *visit, "--series", "3", "--to", "nifti", "--to", "minc"],
+        "catalogify_studyvisit_from_meta": [*at, *url, *visit],
         "icf": ["add", "selftest", "icf", str(incoming), *at, *url],
     }
     installed = distribution("icf_tools").entry_points.select(group="console_scripts")
@@ -45,6 +46,7 @@ def selftest(work: Path) -> None:
     for program, arguments in programs.items():
         _run(program, *arguments, cwd=work)
     _get_back(incoming, store, work)
+    _look_at(store)
 
 
 def _volume(folder: Path) -> None:
@@ -74,6 +76,16 @@ def _get_back(incoming: Path, store: Path, work: Path) -> None:
         raise SystemExit(f"selftest: {path} is not the image that went in")
     if not (clone / _NIFTI).read_bytes().startswith(b"\x1f\x8b"):
         raise SystemExit(f"selftest: {_NIFTI} is no compressed file")
+
+
+def _look_at(store: Path) -> None:
+    """See that the pages name the visit, and that the viewer came along."""
+    catalog = store / "selftest" / "catalog"
+    page = (catalog / "view" / "scripts.html").read_text("utf-8")
+    if _NIFTI.rpartition("/")[2] not in page:
+        raise SystemExit("selftest: the page of the visit does not name its NIfTI file")
+    if not any((catalog / "static" / "niivue").glob("*.js")):
+        raise SystemExit("selftest: the pages have no viewer")
 
 
 def _run(*command: str, cwd: Path) -> None:

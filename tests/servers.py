@@ -24,10 +24,11 @@ class WebServer:
     root: Path
     folder: Path  #: the server's own files
     port: int
+    below: str = ""  #: the path of the root
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://127.0.0.1:{self.port}{self.below}"
 
     def realm(self, study: str) -> str:
         """What DataLad keeps the study's credential by."""
@@ -58,27 +59,49 @@ http {{
     uwsgi_temp_path {folder}/uwsgi;
     scgi_temp_path {folder}/scgi;
     gzip off;
+    types {{
+        text/html html; text/css css; text/javascript js; application/json json;
+        image/png png; image/svg+xml svg; image/webp webp; application/gzip gz;
+    }}
+    default_type application/octet-stream;
     server {{
         listen 127.0.0.1:{port};
         root "{root}";
         location / {{ return 404; }}
-        location ~ ^/(?<study>[^/]+)/ {{
-            auth_basic $study;
-            auth_basic_user_file {folder}/$study.htpasswd;
+        location ~ ^{below}/{which} {{
+            {access}
         }}
     }}
 }}
 """
+_REALMS = "auth_basic $study; auth_basic_user_file {folder}/$study.htpasswd;"
 
 
 @contextmanager
-def web_server(root: Path, folder: Path, nginx: str) -> Iterator[WebServer]:
-    """Serve `root` to nobody yet; `nginx` is the program."""
-    server = WebServer(root.resolve(), folder, _free_port())
+def web_server(
+    root: Path, folder: Path, nginx: str, *, below: str = "", public: bool = False
+) -> Iterator[WebServer]:
+    """Serve `root` to nobody yet, or to all, at the path `below`; `nginx` is the program."""
+    server = WebServer(root.resolve(), folder, _free_port(), below)
     folder.mkdir(parents=True, exist_ok=True)
     config = folder / "nginx.conf"
     user = "user root;" if os.geteuid() == 0 else ""
-    config.write_text(_NGINX.format(user=user, folder=folder, root=server.root, port=server.port))
+    top = server.root
+    if below:
+        top = folder / "top"
+        (top / below.strip("/")).parent.mkdir(parents=True)
+        (top / below.strip("/")).symlink_to(server.root)
+    config.write_text(
+        _NGINX.format(
+            user=user,
+            folder=folder,
+            root=top,
+            port=server.port,
+            below=below,
+            which="" if public else "(?<study>[^/]+)/",
+            access="" if public else _REALMS.format(folder=folder),
+        )
+    )
     command = [nginx, "-p", str(folder), "-e", str(folder / "start.log"), "-c", str(config)]
     with _running(command, server.port):
         yield server

@@ -4,6 +4,7 @@ import importlib.util
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,23 @@ def test_parts_without_git_annex_print_a_table_and_clean_up(no_scratch_left: Pat
     assert heading.startswith("what ")
     measured = {row.partition("  ")[0] for row in rows}
     assert measured >= {"icf --help", "icf archive", "icf index", "icf dataset", "icf derive"}
+    assert list(no_scratch_left.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_pages_are_measured(no_scratch_left: Path, require: Callable[[str], str]) -> None:
+    require("chromium")
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks", "--quick", "catalog"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    measured = {row.partition("  ")[0] for row in done.stdout.splitlines()[1:-1]}
+    assert measured >= {"icf catalog STUDY", "icf catalog STUDY VISIT", "search page: usable"}
     assert list(no_scratch_left.iterdir()) == []
 
 

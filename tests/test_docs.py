@@ -22,7 +22,7 @@ from icf_tools.errors import IcfError
 from icf_tools.model.bids_plan import plan_of
 from icf_tools.model.visit import StorePath, Visit
 from icf_tools.pipeline import add
-from icf_tools.settings import read_settings
+from icf_tools.settings import Settings, read_settings, read_site_settings
 from tests import dicoms
 from tests.conftest import missing
 from tests.derive.series import Series
@@ -109,6 +109,11 @@ EXECUTED = {  # page: some of what its commands must say
         "This dataset appears to be BIDS compatible.",
         "5 {'bids': 'no rule matches it'}",
     ),
+    "catalog.md": (
+        "catalog of my-study: 1 visits, 4 series; 1 pages made, 0 removed",
+        "series 2\t4 images\tverified",
+        "catalog of the site: 1 studies, 1 visits, 4 series",
+    ),
     "credentials.md": ("my-study(user_password", "storepath", "get(ok)"),
 }
 
@@ -123,7 +128,7 @@ def test_commands_of_the_page_run_one_after_the_other(
     work.mkdir()
     (isolated / "my-study.password").write_text(PASSWORD)
     nibabel.save(Series.of().nifti(), work / "t1.nii.gz")
-    source = volumes if name in ("nifti.md", "bids.md") else dicoms.visit
+    source = volumes if name in ("nifti.md", "bids.md", "catalog.md") else dicoms.visit
     with world(tmp_path, script, require, tarball_only=name == "admin.md", source=source) as names:
         url = names.get("https://data.example.org", "")
         said = run_script(script, names, work, {} if name == "credentials.md" else credential(url))
@@ -212,6 +217,12 @@ def test_the_criteria_of_the_page_are_criteria() -> None:
     assert len(found) == 7
     for text in found:
         assert plan_of({"rules": [{"match": yaml.safe_load(text), "skip": True}]}).rules
+
+
+@pytest.mark.parametrize("text", blocks("catalog.md", "yaml"))
+def test_the_sections_of_the_page_are_settings(text: str, tmp_path: Path) -> None:
+    (tmp_path / "site.yaml").write_text(text)
+    assert read_site_settings(tmp_path) != Settings()
 
 
 @pytest.mark.annex

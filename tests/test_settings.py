@@ -5,9 +5,17 @@ import pytest
 from icf_tools.archive.build import build
 from icf_tools.index.deposit import index
 from icf_tools.index.records import read_images, read_tarball
+from icf_tools.model.brand import Brand
 from icf_tools.model.dicom import RECORDED
+from icf_tools.model.search import DEFAULT, Element, ElementType
 from icf_tools.model.visit import StorePath
-from icf_tools.settings import BadSettings, DeniedSetting, Settings, read_settings
+from icf_tools.settings import (
+    BadSettings,
+    DeniedSetting,
+    Settings,
+    read_settings,
+    read_site_settings,
+)
 from tests import dicoms
 
 
@@ -155,3 +163,100 @@ def test_a_file_of_another_name_is_not_passed_over(store: StorePath) -> None:
     (store.root / "site.yml").write_text("store_url: https://a.example.org")
     with pytest.raises(BadSettings, match=r"site\.yml, line 1: it is not read; name it site\.yaml"):
         read_settings(store)
+
+
+def test_what_the_search_page_asks_for(store: StorePath) -> None:
+    site = "search: {elements: [{type: text, keyword: ProtocolName}]}"
+    study = """\
+search:
+  elements:
+    - {type: number-range, keyword: EchoTime, alternate_keywords: [RepetitionTime],
+       label: TE, min: 0, max: 10.5, enabled: false}
+    - {type: sphere, keyword: Coverage}
+    - {type: date-range, keyword: StudyDate}
+    - {type: drop-down, keyword: DerivativeStatus}
+    - {type: text, keyword: InversionTime, auto_complete: true}
+"""
+    assert settle(store).elements == DEFAULT
+    assert settle(store, site).elements == (
+        Element(ElementType.TEXT, "ProtocolName", "ProtocolName"),
+    )
+    first, *others = settle(store, site, study).elements
+    assert first == Element(
+        *(ElementType.NUMBER_RANGE, "EchoTime", "TE", ("RepetitionTime",), 0.0, 10.5),
+        enabled=False,
+    )
+    assert [str(each.type) for each in others] == ["sphere", "date-range", "drop-down", "text"]
+    assert others[-1].auto_complete
+    assert read_site_settings(store.root).elements[0].keyword == "ProtocolName"
+
+
+@pytest.mark.parametrize(
+    ("element", "said"),
+    [
+        ("{type: text}", "keyword: field required"),
+        ("{type: texts, keyword: Modality}", "input should be 'text'"),
+        ("{type: text, keyword: Modalty}", "'Modalty' is not a keyword"),
+        ("{type: text, keyword: Modality, lable: M}", "there is no setting"),
+        ("{type: number-range, keyword: Modality}", "cannot be asked for by a number-range"),
+        ("{type: number-range, keyword: EchoTime, alternate_keywords: [Visit]}", "Visit cannot"),
+        ("{type: date-range, keyword: EchoTime}", "cannot be asked for by a date-range"),
+        ("{type: text, keyword: StudyDate}", "cannot be asked for by a text"),
+        ("{type: text, keyword: Coverage}", "cannot be asked for by a text"),
+        ("{type: sphere, keyword: EchoTime}", "cannot be asked for by a sphere"),
+        ("{type: text, keyword: SOPInstanceUID}", "cannot be asked for by a text"),
+        ("{type: number-range, keyword: InstanceNumber}", "cannot be asked for"),
+        ("{type: number-range, keyword: EchoTime, min: 2, max: 1}", "its min is above its max"),
+        ("{type: number-range, keyword: EchoTime, min: x}", "valid number"),
+        ("{type: number-range, keyword: EchoTime, min: .nan}", "valid number"),
+        (
+            "{type: text, keyword: EchoTime}\n    - {type: text, keyword: EchoTime}",
+            "has an element",
+        ),
+    ],
+)
+def test_elements_that_cannot_be(store: StorePath, element: str, said: str) -> None:
+    with pytest.raises(BadSettings) as refused:
+        settle(store, study=f"search:\n  elements:\n    - {element}\n")
+    assert said in str(refused.value)
+    assert "study.yaml, line " in str(refused.value)
+
+
+def test_what_is_denied_cannot_be_asked_for(store: StorePath) -> None:
+    with pytest.raises(DeniedSetting, match="line 3: PatientName"):
+        settle(store, study="search:\n  elements:\n    - {type: text, keyword: PatientName}\n")
+
+
+def test_looks(store: StorePath) -> None:
+    site = "catalog:\n  logo: our.svg\n  link_color: '#123'\n  links: {about: 'https://a.org'}\n"
+    settled = settle(store, site, "catalog: {name: Memory, content: true, site: false}")
+    assert settled.brand == Brand(
+        name="Memory",
+        logo="our.svg",
+        link_color="#123",
+        links=(("about", "https://a.org"),),
+        content=True,
+        site=False,
+    )
+    assert settled.logo == store.root / "our.svg"
+    assert settle(store, site, "catalog: {logo: a.png}").logo == store.study / "a.png"
+    assert settle(store).logo is None
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "said"),
+    [
+        ("catalog:\n  name: a\n  link_color: red", 3, "'red' is not a colour"),
+        ("catalog:\n  logo: ../a.svg", 2, "is not the name of a picture"),
+        ("catalog:\n  links:\n    about: javascript:alert(1)", 3, "is not a link"),
+        ("catalog:\n  links:\n    about: 'https://a b'", 3, "is not a link"),
+        ("catalog:\n  nam: a", 2, "there is no setting 'catalog.nam'; the settings are name,"),
+        ("catalog: {content: 1}", 1, "should be a valid boolean"),
+        ("search:\n  element: []", 2, "there is no setting"),
+    ],
+)
+def test_looks_that_cannot_be(store: StorePath, text: str, line: int, said: str) -> None:
+    with pytest.raises(BadSettings) as refused:
+        settle(store, study=text)
+    assert f"study.yaml, line {line}: " in str(refused.value)
+    assert said in str(refused.value)

@@ -10,6 +10,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from icf_tools import __version__
+from icf_tools.cli.catalog import catalog
 from icf_tools.cli.commands import add, archive, dataset, index
 from icf_tools.cli.derive import check_nifti, convert, derive
 from icf_tools.cli.status import status
@@ -25,7 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings=HELP,
 )
-for command in (add, archive, index, dataset, derive, status, convert, check_nifti):
+for command in (add, archive, index, dataset, derive, catalog, status, convert, check_nifti):
     app.command()(command)
 
 

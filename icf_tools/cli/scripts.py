@@ -9,7 +9,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from icf_tools.cli import commands, derive, report
+from icf_tools.cli import catalog, commands, derive, report
 from icf_tools.cli.app import HELP, run
 from icf_tools.cli.derive import Jobs, Numbers, Only, Targets, Window
 from icf_tools.cli.options import AllowIdentifying, DepositUrl, InputArgument, StoreDir, StoreUrl
@@ -78,6 +78,19 @@ def _derive_visit(
     derive.derive(*ids, targets, numbers, converter, scale, jobs, store_dir, store_url, deposit_url)
 
 
+def _catalogify_studyvisit_from_meta(
+    ids: Ids,
+    store_dir: StoreDir = Path(),
+    store_url: StoreUrl = None,
+    deposit_url: DepositUrl = None,
+) -> None:
+    """Bring the pages of a study up to date with one of its visits.
+
+    Example: catalogify_studyvisit_from_meta -o /data/store --id my-study P000123
+    """
+    catalog.catalog(*ids, False, store_dir, store_url, deposit_url)
+
+
 def _program(function: object, name: str) -> NoReturn:
     program = typer.Typer(
         add_completion=False,
@@ -102,6 +115,11 @@ def deposit_visit_metadata() -> NoReturn:
 def deposit_visit_dataset() -> NoReturn:
     """Be the program deposit_visit_dataset."""
     _program(_deposit_visit_dataset, "deposit_visit_dataset")
+
+
+def catalogify_studyvisit_from_meta() -> NoReturn:
+    """Be the program catalogify_studyvisit_from_meta."""
+    _program(_catalogify_studyvisit_from_meta, "catalogify_studyvisit_from_meta")
 
 
 def derive_visit() -> NoReturn:

@@ -141,6 +141,17 @@ def read_images(store: StorePath, facts: TarballFacts) -> Iterator[Record]:
             raise BadMetadata(path, "a value has the wrong type") from err
 
 
+def read_items(store: StorePath) -> list[dict[str, Any]]:
+    """The objects of the images as they are in the file, all at once and unchecked.
+
+    Raises NoMetadata, and BadMetadata where it is no array of objects.
+    """
+    items = _load(store.dicoms_json, store)
+    if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+        raise BadMetadata(store.dicoms_json, "it is not an array of objects")
+    return items
+
+
 def _added(record: Record) -> dict[str, Value]:
     added: dict[str, Value] = {}
     if record.offset is not None:

@@ -117,5 +117,15 @@ RECORDED = (
 ANNEX_METADATA = (*(tag.keyword for tag in FIRST_TOOLS), "EchoTime", "ImageType")
 """Recorded as git-annex metadata, too, under the keyword in lower case."""
 
+_OF_IMAGES = frozenset(
+    ["InstanceNumber", "AcquisitionNumber", "ImageOrientationPatient", "ImagePositionPatient"]
+)
+
+
+def is_of_images(keyword: str, vr: str) -> bool:
+    """Whether the element tells images apart: it counts them, or is a place, a time or an id."""
+    return keyword in _OF_IMAGES or vr in ("UI", "TM", "DT")
+
+
 SERIES = "SeriesInstanceUID"
 """The keyword that says which series an image belongs to."""

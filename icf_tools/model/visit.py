@@ -185,6 +185,40 @@ class TreePath:
         return _clone_url(f"{deposit_url}/{self.study}/bids/")
 
 
+@dataclass(frozen=True, slots=True)
+class CatalogPath:
+    """The pages of a study, or of a whole store where no study is named."""
+
+    root: Path
+    study: str | None
+
+    @property
+    def folder(self) -> Path:
+        return (self.root if self.study is None else self.root / self.study) / "catalog"
+
+    @property
+    def lock(self) -> Path:
+        return self.folder.parent / ".catalog.lock"
+
+    @property
+    def static(self) -> Path:
+        """What all pages share."""
+        return self.folder / "static"
+
+    @property
+    def search(self) -> Path:
+        return self.folder / "search"
+
+    @property
+    def metadata(self) -> Path:
+        """The nodes of datalad-catalog."""
+        return self.folder / "metadata"
+
+    def view(self, visit: str) -> Path:
+        """The page of a visit."""
+        return self.folder / "view" / f"{visit}.html"
+
+
 def _clone_url(prefix: str) -> str:
     return (
         "datalad-annex::?type=external&externaltype=uncurl&encryption=none"

@@ -151,8 +151,7 @@ def _visits(root: Path) -> Iterator[Visit]:
 
 def visits_of(root: Path, study: str) -> list[Visit]:
     """The visits of a study, sorted."""
-    names = (path.name for path in (root / study).iterdir())
-    found = (match[1] for name in names if (match := _FILE.fullmatch(name)))
-    return sorted(
-        {Visit(study, visit) for visit in found if Visit.is_name(study) and Visit.is_name(visit)}
-    )
+    if not Visit.is_name(study):
+        return []
+    found = {match[1] for name in os.listdir(root / study) if (match := _FILE.fullmatch(name))}
+    return [Visit(study, visit) for visit in sorted(found) if Visit.is_name(visit)]

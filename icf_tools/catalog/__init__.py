@@ -1,0 +1,1 @@
+"""Static pages of a study: what there is, how to see it, how to get it."""

@@ -1,0 +1,72 @@
+"""What all pages share beside their templates: style, scripts, the viewer, a logo.
+
+in: the package, Settings    out: Pages, files of the folder static/
+"""
+
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path, PurePosixPath
+
+from icf_tools.catalog.pages import TEMPLATES, Pages
+from icf_tools.errors import NotFound
+from icf_tools.model.brand import Brand
+from icf_tools.settings import Settings
+
+STATIC = Path(__file__).parent / "static"
+VIEWER = "niivue"  # a folder, put there when the package is installed
+
+
+class NoLogo(NotFound):
+    message = "no logo at {}; put it there, or take it out of the settings"
+
+
+def pages_of(settings: Settings, name: str) -> tuple[Pages, bytes | None]:
+    """What the pages of a study have in common, and its logo. Raises NoLogo."""
+    brand = replace(settings.brand, name=settings.brand.name or name)
+    if settings.logo is None:
+        return Pages(_digest(), brand), None
+    try:
+        logo = settings.logo.read_bytes()
+    except FileNotFoundError as err:
+        raise NoLogo(settings.logo) from err
+    return Pages(_digest(), replace(brand, logo=f"logo{settings.logo.suffix}")), logo
+
+
+def static_files(brand: Brand, logo: bytes | None, *, viewer: bool) -> dict[PurePosixPath, bytes]:
+    """By their path in the catalog."""
+    files = {name: path.read_bytes() for name, path in _assets(viewer=viewer).items()}
+    files["brand.css"] = _style_of(brand)
+    if logo is not None:
+        files[brand.logo] = logo
+    return {PurePosixPath("static", name): content for name, content in files.items()}
+
+
+def _assets(*, viewer: bool) -> dict[str, Path]:
+    """Files of the package by their path in static/."""
+    found = {path.name: path for path in STATIC.iterdir() if path.is_file()}
+    if viewer and (STATIC / VIEWER).is_dir():
+        found |= {f"{VIEWER}/{path.name}": path for path in (STATIC / VIEWER).iterdir()}
+    return dict(sorted(found.items()))
+
+
+def _digest() -> str:
+    """Of all that pages are made with. The viewer, which is large, counts by its size."""
+    state = sha256()
+    for name, path in _assets(viewer=True).items():
+        content = path.read_bytes() if "/" not in name else b"%d" % path.stat().st_size
+        state.update(b"%s\0%d\0" % (name.encode(), len(content)) + content)
+    for path in sorted(TEMPLATES.iterdir()):
+        state.update(path.read_bytes())
+    return state.hexdigest()[:12]
+
+
+def _style_of(brand: Brand) -> bytes:
+    """The colours that a study has chosen; lighter where the page is dark."""
+    names = (("--accent", brand.link_color), ("--accent-hover", brand.link_hover_color))
+    chosen = [(name, color) for name, color in names if color]
+    if not chosen:
+        return b""
+    light = "".join(f"{name}: {color};" for name, color in chosen)
+    dark = "".join(f"{name}: color-mix(in srgb, {color} 45%, white);" for name, color in chosen)
+    text = f":root {{{light}}}\n@media (prefers-color-scheme: dark) {{:root {{{dark}}}}}\n"
+    return text.encode()

@@ -1,0 +1,177 @@
+"""The page of a visit: what it is, how to get it, its series, pictures and volumes.
+
+in: Listing    out: <study>/catalog/view/<visit>.html
+
+What static/view.js needs is in data attributes; no UID of DICOM is on the page, and
+series in one frame of reference share a small number instead.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from shlex import quote
+
+from icf_tools.catalog.listing import NOT_DERIVED, Listed, Listing, Output, Volume
+from icf_tools.catalog.pages import Pages
+from icf_tools.derive.report import Target
+from icf_tools.model.dicom import Scalar
+
+_MASTER = "master"
+_FIRST_TITLE = "Images"
+_COMMON = frozenset({"ORIGINAL", "PRIMARY", "OTHER", "NONE", ""})
+"""Values of ImageType that tell nothing of an image."""
+_STATUS = {
+    "verified": ("\u2713", "verified"),
+    "unverified": ("?", "unverified"),
+    "skipped": ("\u2013", "skipped"),
+    "failed": ("\u2715", "failed"),
+    NOT_DERIVED: ("\u25cb", "not converted"),
+}
+"""A shape and a word for each; the colour says it a third time."""
+_LINKS = {
+    "dicom.tar": "Tarball",
+    "dicom.tar.md5sum": "MD5 of the tarball",
+    "metadata_dicoms.json": "Metadata of each image",
+    "metadata_tarball.json": "Metadata of series and other files",
+    "metadata_series.json": "What was converted",
+    "versions.json": "Versions of the dataset",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """A NIfTI file of a series."""
+
+    id: str  #: in URLs: the anchor of the series; of a second file with .2 behind it
+    volume: Volume
+    part: str  #: what tells it from the others of its series
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    listed: Listed
+    kind: str
+    image_type: str
+    icon: str
+    status: str
+    frame: int  #: the same number: in the same coordinates; 0: not known
+    shown: tuple[_Shown, ...]
+    files: tuple[Output, ...]
+
+
+def view_page(listing: Listing, page: Pages, *, deposit_url: str | None) -> str:
+    """The HTML of the page; the same for the same arguments.
+
+    deposit_url is what the catalog was made with. Without one the page says so, and its
+    command has the URL on record, if any.
+    """
+    visit = listing.visit
+    rows = tuple(_rows(listing))
+    return page.render(
+        "view.html",
+        visit=visit.visit,
+        study=visit.study,
+        listing=listing,
+        facts=tuple(_facts(listing)),
+        clone=_clone(listing),
+        get=f"datalad get {quote(visit.prefix)}",
+        image_size=sum(row.listed.series.size for row in rows),
+        nifti_size=_nifti_size(rows),
+        is_configured=deposit_url is not None,
+        rows=rows,
+        viewable=any(row.shown for row in rows),
+        pictured=any(shown.volume.preview for row in rows for shown in row.shown),
+        links=tuple(_links(listing)),
+        versions=tuple(
+            (version.n, _title(version.n, version.change.title), version.commits[_MASTER],
+             len(version.change.added), len(version.change.gone))
+            for version in reversed(listing.versions)
+        ),
+    )  # fmt: skip
+
+
+def _facts(listing: Listing) -> Iterator[tuple[str, tuple[Scalar, ...], str]]:
+    """Label, values, and the unit behind them."""
+    scanners = {
+        name: None
+        for each in listing.series
+        if (
+            name := " ".join(
+                str(part)
+                for keyword in ("Manufacturer", "ManufacturerModelName")
+                if (part := each.series.first(keyword)) != ""
+            )
+        )
+    }
+    yield "Scanner", tuple(scanners), ""
+    yield "Field strength", _values(listing.series, "MagneticFieldStrength"), "T"
+    yield "Modality", _values(listing.series, "Modality"), ""
+    yield "Series", (len(listing.series),), ""
+    yield "Images", (listing.images,), ""
+    yield "Other files", (len(listing.facts.files),), ""
+    if listing.facts.problems:
+        yield "Unreadable files", (len(listing.facts.problems),), ""
+
+
+def _values(series: Iterable[Listed], keyword: str) -> tuple[Scalar, ...]:
+    """Each once, in the order of the series."""
+    found = (value for each in series for value in each.series.values.get(keyword, ()))
+    return tuple(dict.fromkeys(found))
+
+
+def _clone(listing: Listing) -> str | None:
+    """As a shell takes it: the URL has `&` and braces."""
+    if listing.clone_url is None:
+        return None
+    folder = quote(listing.visit.visit)
+    return f"datalad clone {quote(listing.clone_url)} {folder}\ncd {folder}"
+
+
+def _rows(listing: Listing) -> Iterator[_Row]:
+    frames: dict[str, int] = {}
+    for listed in listing.series:
+        series = listed.series
+        icon, status = _STATUS.get(listed.status, ("?", listed.status))
+        frame = frames.setdefault(series.frame, len(frames) + 1) if series.frame else 0
+        first = (series.first(keyword) for keyword in ("Modality", "MRAcquisitionType"))
+        yield _Row(
+            listed=listed,
+            kind=" ".join(str(value) for value in first if value != ""),
+            image_type=" ".join(
+                str(value)
+                for value in series.values.get("ImageType", ())
+                if value not in _COMMON and not str(value).startswith("ECHO_")
+            ),
+            icon=icon,
+            status=status,
+            frame=frame,
+            shown=tuple(_shown(listed)),
+            files=tuple(sorted(listed.outputs, key=lambda output: output.target != Target.NIFTI)),
+        )
+
+
+def _shown(listed: Listed) -> Iterator[_Shown]:
+    stems = [_stem(volume) for volume in listed.volumes]
+    for place, (volume, stem) in enumerate(zip(listed.volumes, stems, strict=True), 1):
+        key = listed.anchor if place == 1 else f"{listed.anchor}.{place}"
+        yield _Shown(key, volume, stem if len(stems) > 1 else "")
+
+
+def _stem(volume: Volume) -> str:
+    return Path(volume.file.name.removesuffix(".gz")).stem
+
+
+def _nifti_size(rows: Iterable[_Row]) -> int:
+    return sum(file.size for row in rows for file in row.files if file.target == Target.NIFTI)
+
+
+def _links(listing: Listing) -> Iterator[tuple[str, str, str]]:
+    """Label, file name, URL."""
+    for suffix, label in _LINKS.items():
+        name = f"{listing.visit.visit}_{suffix}"
+        if name in listing.links:
+            yield label, name, listing.links[name]
+
+
+def _title(n: int, title: str) -> str:
+    return title or (_FIRST_TITLE if n == 1 else "")

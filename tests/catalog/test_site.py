@@ -1,0 +1,111 @@
+"""The page over all studies."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from icf_tools.catalog.manifest import read_index
+from icf_tools.catalog.site import NoCatalogs, catalog_site
+from icf_tools.catalog.write import catalog
+from icf_tools.model.brand import Brand
+from icf_tools.model.dicom import RECORDED
+from icf_tools.model.visit import CatalogPath, StorePath, Visit
+from icf_tools.pipeline import add
+from icf_tools.settings import Settings
+from icf_tools.store.deposit import NoStore
+from tests import dicoms
+
+URL = "https://data.example.org/store"
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A store with two studies that have a catalog and one that has none."""
+    incoming = dicoms.visit(tmp_path / "in")
+    root = tmp_path / "store"
+    for study in ("memory", "ageing", "new"):
+        add(incoming, StorePath(root, Visit(study, "P1")), store_url=URL, tags=RECORDED)
+    for study in ("memory", "ageing"):
+        write(root, study)
+    return root
+
+
+def write(root: Path, study: str) -> None:
+    catalog(root, study, Settings(), URL, progress=lambda *_: None)
+
+
+def content(root: Path) -> dict[str, bytes]:
+    folder = root / "catalog"
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def test_it_joins_the_studies(root: Path) -> None:
+    done = catalog_site(root, Settings())
+    assert done.studies == ("ageing", "memory")
+    assert (done.visits, done.series) == (2, 4)
+    assert [study for study, _ in done.left_out] == ["new"]
+    found = content(root)
+    assert b"../ageing/catalog/search/index.html" in found["index.html"]
+    manifest = CatalogPath(root, None).search / "manifest.js"
+    index = read_index(manifest, "memory")
+    assert index == read_index(CatalogPath(root, "memory").search / "manifest.js", "memory")
+    assert index is not None
+    assert all(f"search/{file}" in found for file in index.files)
+    assert b'"base":"../../memory/catalog/"' in manifest.read_bytes()
+    assert not any(name.startswith("static/niivue") for name in found)
+
+
+def test_made_again_it_is_the_same(root: Path) -> None:
+    catalog_site(root, Settings())
+    first = content(root)
+    catalog_site(root, Settings())
+    assert content(root) == first
+    shutil.rmtree(root / "catalog")
+    catalog_site(root, Settings())
+    assert content(root) == first
+
+
+def test_a_study_that_comes_or_goes(root: Path) -> None:
+    catalog_site(root, Settings())
+    write(root, "new")
+    assert catalog_site(root, Settings()).studies == ("ageing", "memory", "new")
+    (root / "memory" / "study.yaml").write_text("catalog: {site: false}")
+    assert catalog_site(root, Settings()).studies == ("ageing", "new")
+    assert b"memory" not in b"".join(content(root).values())
+    shutil.rmtree(root / "new" / "catalog" / "search" / "data")
+    done = catalog_site(root, Settings())
+    assert done.studies == ("ageing",)
+    assert dict(done.left_out)["new"].endswith("run icf catalog new")
+
+
+def test_its_name(root: Path) -> None:
+    catalog_site(root, Settings(brand=Brand(name="Imaging <Core>", description="All & more")))
+    assert b"Imaging &lt;Core&gt;" in content(root)["index.html"]
+    assert b"All &amp; more" in content(root)["search/index.html"]
+
+
+def test_nothing_there(root: Path, tmp_path: Path) -> None:
+    with pytest.raises(NoStore):
+        catalog_site(tmp_path / "none", Settings())
+    for study in ("memory", "ageing"):
+        shutil.rmtree(root / study)
+    with pytest.raises(NoCatalogs):
+        catalog_site(root, Settings())
+    assert not (root / "catalog").exists()
+
+
+def test_a_study_that_is_called_as_the_folder_is(root: Path, tmp_path: Path) -> None:
+    store = StorePath(root, Visit("catalog", "P1"))
+    add(dicoms.visit(tmp_path / "in2"), store, store_url=URL, tags=RECORDED)
+    write(root, "catalog")
+    done = catalog_site(root, Settings())
+    assert done.studies == ("ageing", "catalog", "memory")
+    assert store.tarball.exists()
+    assert (root / "catalog" / "catalog" / "view" / "P1.html").exists()
+    write(root, "catalog")
+    assert (root / "catalog" / "search" / "index.html").exists()
