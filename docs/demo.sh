@@ -61,6 +61,10 @@ if [ "$sent" != "$got" ]; then
 fi
 echo "yes: MD5 $got"
 
+say "5. Pages by which it is found, seen and got"
+run icf derive demo-study P000123 --series 1 --store-dir store
+run icf catalog demo-study --store-dir store --deposit-url "$url"
+
 say "What to try next"
 cat <<END
   . .venv/bin/activate && cd demo/clone
@@ -68,6 +72,7 @@ cat <<END
   git annex metadata demo-study_P000123/small/MR_small.dcm   what is known of one
   git annex view "protocolname?=*" "seriesnumber?=*"         folders by protocol and series
   git annex vpop                                             and back
+  python -m http.server -b 127.0.0.1 -d ../store             and look at http://127.0.0.1:8000/demo-study/catalog/search/
   icf add STUDY VISIT YOUR_FOLDER --store-dir ../store --store-url $url
 The documentation is in docs/, beginning with docs/quickstart.md.
 END

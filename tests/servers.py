@@ -82,7 +82,7 @@ def web_server(
     root: Path, folder: Path, nginx: str, *, below: str = "", public: bool = False
 ) -> Iterator[WebServer]:
     """Serve `root` to nobody yet, or to all, at the path `below`; `nginx` is the program."""
-    server = WebServer(root.resolve(), folder, _free_port(), below)
+    server = WebServer(root.resolve(), folder, free_port(), below)
     folder.mkdir(parents=True, exist_ok=True)
     config = folder / "nginx.conf"
     user = "user root;" if os.geteuid() == 0 else ""
@@ -103,7 +103,7 @@ def web_server(
         )
     )
     command = [nginx, "-p", str(folder), "-e", str(folder / "start.log"), "-c", str(config)]
-    with _running(command, server.port):
+    with running(command, server.port):
         yield server
 
 
@@ -139,7 +139,7 @@ class ShellServer:
 @contextmanager
 def shell_server(folder: Path, sshd: str) -> Iterator[ShellServer]:
     """An ssh server that lets nobody in yet; `sshd` is the program."""
-    server = ShellServer(folder, _free_port())
+    server = ShellServer(folder, free_port())
     server.folder.mkdir()
     _new_key(server.folder / "host_key")
     config = server.folder / "sshd_config"
@@ -151,7 +151,7 @@ def shell_server(folder: Path, sshd: str) -> Iterator[ShellServer]:
     if os.geteuid() == 0:
         Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # where sshd goes when it is root
     command = [sshd, "-D", "-f", str(config), "-E", str(server.folder / "sshd.log")]
-    with _running(command, server.port):
+    with running(command, server.port):
         yield server
 
 
@@ -160,14 +160,14 @@ def _new_key(path: Path) -> None:
     subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
 
 
 @contextmanager
-def _running(command: list[str], port: int) -> Iterator[None]:
+def running(command: list[str], port: int) -> Iterator[None]:
     """Wait until the server answers; end it afterwards."""
     with subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
@@ -177,7 +177,7 @@ def _running(command: list[str], port: int) -> Iterator[None]:
             yield
         finally:
             process.terminate()
-            process.communicate()
+            process.wait()
 
 
 def _await_answer(process: "subprocess.Popen[bytes]", port: int) -> None:

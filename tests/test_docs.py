@@ -234,6 +234,7 @@ def test_the_demo_gets_back_what_went_in(tmp_path: Path) -> None:
     )
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert "yes: MD5 44cc71b3934020102e962004df8d7b01" in ran.stdout
+    assert "catalog of demo-study: 1 visits, 3 series" in ran.stdout
 
 
 @pytest.mark.parametrize("name", EXECUTED)

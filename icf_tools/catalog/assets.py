@@ -55,7 +55,7 @@ def _digest() -> str:
     for name, path in _assets(viewer=True).items():
         content = path.read_bytes() if "/" not in name else b"%d" % path.stat().st_size
         state.update(b"%s\0%d\0" % (name.encode(), len(content)) + content)
-    for path in sorted(TEMPLATES.iterdir()):
+    for path in sorted(TEMPLATES.glob("*.*")):
         state.update(path.read_bytes())
     return state.hexdigest()[:12]
 

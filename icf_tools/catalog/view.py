@@ -75,19 +75,14 @@ def view_page(listing: Listing, page: Pages, *, deposit_url: str | None) -> str:
         facts=tuple(_facts(listing)),
         clone=_clone(listing),
         get=f"datalad get {quote(visit.prefix)}",
-        image_size=sum(row.listed.series.size for row in rows),
         nifti_size=_nifti_size(rows),
         is_configured=deposit_url is not None,
         rows=rows,
         viewable=any(row.shown for row in rows),
         pictured=any(shown.volume.preview for row in rows for shown in row.shown),
         links=tuple(_links(listing)),
-        versions=tuple(
-            (version.n, _title(version.n, version.change.title), version.commits[_MASTER],
-             len(version.change.added), len(version.change.gone))
-            for version in reversed(listing.versions)
-        ),
-    )  # fmt: skip
+        versions=tuple(_history(listing)),
+    )
 
 
 def _facts(listing: Listing) -> Iterator[tuple[str, tuple[Scalar, ...], str]]:
@@ -173,5 +168,9 @@ def _links(listing: Listing) -> Iterator[tuple[str, str, str]]:
             yield label, name, listing.links[name]
 
 
-def _title(n: int, title: str) -> str:
-    return title or (_FIRST_TITLE if n == 1 else "")
+def _history(listing: Listing) -> Iterator[tuple[int, str, str, int, int]]:
+    """Number, title, commit, files that came, files that went; the newest version first."""
+    for version in reversed(listing.versions):
+        change = version.change
+        title = change.title or (_FIRST_TITLE if version.n == 1 else "")
+        yield version.n, title, version.commits[_MASTER], len(change.added), len(change.gone)

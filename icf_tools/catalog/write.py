@@ -26,7 +26,6 @@ from icf_tools.catalog.manifest import (
 )
 from icf_tools.catalog.pages import Pages
 from icf_tools.catalog.shards import Row, row_of
-from icf_tools.catalog.shell import shell_files
 from icf_tools.catalog.view import view_page
 from icf_tools.errors import Damaged
 from icf_tools.index.records import NoMetadata, read_items
@@ -242,6 +241,8 @@ def _rebuild(about: _Study, there: Collection[str], progress: Progress) -> Catal
 
 def _put_shell(about: _Study) -> Iterator[PurePosixPath]:
     """Write what does not depend on visits, but for the manifest."""
+    from icf_tools.catalog.shell import shell_files  # it looks for a package, which takes a while
+
     brand = about.pages.brand
     files = dict(shell_files(brand, about.logo))
     files |= static_files(brand, about.logo, viewer=True)

@@ -17,18 +17,20 @@ from PIL import Image
 from playwright.sync_api import Frame, Page, Route, expect
 
 from icf_tools.catalog.assets import VIEWER, static_files
-from icf_tools.catalog.listing import Listed, Listing, Output, Preview, Volume
+from icf_tools.catalog.listing import Listed, Listing, Output, Preview, Volume, list_visit
 from icf_tools.catalog.pages import Pages
 from icf_tools.catalog.view import view_page
 from icf_tools.dataset.versions import Change
 from icf_tools.derive.preview import Window, draw
 from icf_tools.derive.volumes import Volumes
 from icf_tools.model.brand import Brand
+from icf_tools.settings import Settings
 from tests.catalog.browser import Look, Visitor
 from tests.catalog.conftest import Serve
 from tests.catalog.test_nodes import URL, listed, listing
 from tests.catalog.test_view_page import HOSTILE, version
 from tests.conftest import missing
+from tests.dataset.clients import Client, deposit, digests
 
 pytestmark = pytest.mark.slow
 
@@ -271,6 +273,33 @@ def test_volumes_of_a_series(show: Show) -> None:
     expect(page).to_have_url(has("volume=4"))
 
 
+def test_as_many_volumes_as_fit(show: Show) -> None:
+    script = next(content for path, content in BUNDLE.items() if path.name == "viewer.js")
+    assert b"1 << 29" in script
+    guest = show()
+    smaller = script.replace(b"1 << 29", b"200_000")
+    guest.page.route(
+        "**/viewer.js*", lambda route: route.fulfill(body=smaller, content_type="text/javascript")
+    )
+    guest.page.get_by_role("button", name="View series 2").click()
+    shown(guest.page)
+    assert text(guest.page, "volume-now") == "1 of 2"
+    assert text(guest.page, "volumes-left").startswith("2 more are in the file")
+
+
+def test_the_window_is_drawn_with_the_right_button(show: Show) -> None:
+    page = show("?series=2&slice=axial").page
+    box = page.locator("#viewer-canvas").bounding_box()
+    assert box
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.mouse.move(x, y)
+    page.mouse.down(button="right")
+    page.mouse.move(x + 60, y + 60, steps=5)
+    page.mouse.up(button="right")
+    expect(page.locator("#viewer-low")).not_to_have_value("0")
+    expect(page).to_have_url(has("low="))
+
+
 def test_the_url_tells_what_is_shown(show: Show) -> None:
     at, _ = position(10, 12, 9)
     query = "?series=1&overlay=2&opacity=0.25&low=10&high=600&slice=coronal&at="
@@ -400,6 +429,49 @@ def test_a_server_that_unpacks(show: Show, annex: Path) -> None:
     assert text(guest.page, "value") == "300"
 
 
+def test_the_graphics_card_gives_up(show: Show) -> None:
+    guest = show("?series=1")
+    guest.page.evaluate(
+        "() => document.getElementById('viewer-canvas').getContext('webgl2')"
+        ".getExtension('WEBGL_lose_context').loseContext()"
+    )
+    says(guest, "The graphics card has given up; close the viewer, and open it again")
+    guest.page.keyboard.press("Escape")
+    guest.page.get_by_role("button", name="View series 1").click()
+    shown(guest.page)
+    assert (pixels(guest.page).min(axis=-1) > 40).mean() > 0.02
+
+
+def test_the_last_one_asked_for_is_shown(show: Show) -> None:
+    page = show().page
+    page.get_by_role("button", name="View series 1").click()
+    page.keyboard.press("Escape")
+    page.get_by_role("button", name="View series 2").click()
+    shown(page)
+    assert int(text(page, "value")) >= 500
+    for overlay in ("3", "1", ""):
+        page.select_option("#viewer-overlay", overlay)
+    page.wait_for_timeout(2000)
+    expect(page.locator("#viewer-over")).to_be_hidden()
+    assert text(page, "over-value") == ""
+    page.select_option("#viewer-overlay", "3")
+    page.select_option("#viewer-overlay", "1")
+    expect(page.locator("#viewer-over-value")).to_have_text("300", timeout=WAIT)
+    expect(page).to_have_url(has("series=2&overlay=1&"))
+
+
+def test_with_a_password(
+    visit: Listing, catalog: Callable[..., Path], serve: Serve, look: Look
+) -> None:
+    folder = catalog(visit)
+    server = serve(folder.parent.parent, public=False)
+    server.allow("study", "user", "secret")
+    guest = look(server.url, credential=("user", "secret"))
+    guest.open("/study/catalog/view/S01.html?series=1")
+    shown(guest.page)
+    assert text(guest.page, "value") == "300"
+
+
 def test_no_webgl(show: Show) -> None:
     guest = show()
     guest.page.add_init_script("HTMLCanvasElement.prototype.getContext = () => null")
@@ -448,6 +520,29 @@ def test_copy(show: Show, visit: Listing, has_clipboard: bool) -> None:
     )
 
 
+@pytest.mark.annex
+def test_the_copied_commands_get_all_images(
+    tmp_path: Path, incoming: Path, catalog: Callable[..., Path], serve: Serve, look: Look
+) -> None:
+    root = tmp_path / "store"
+    root.mkdir()
+    url = serve(root).url
+    made = deposit(root, incoming, url)
+    catalog(list_visit(made.store, Settings(), url))
+    guest = look(url, options={"permissions": ["clipboard-read", "clipboard-write"]})
+    page = guest.open("/study/catalog/view/S01.html")
+    script = ""
+    for name in ("clone the dataset", "get all images"):
+        button = page.get_by_role("button", name=f"Copy: {name}")
+        button.click()
+        expect(button).to_have_text("Copied")
+        script += page.evaluate("() => navigator.clipboard.readText()") + "\n"
+    user = Client.new(tmp_path / "user")
+    user.run("bash", "-euc", script, cwd=user.home)
+    folder = user.home / "visit" / "study_visit"
+    assert digests(folder, folder.name) == made.expected
+
+
 @pytest.mark.parametrize("size", [(1280, 900), (390, 844)], ids=["wide", "phone"])
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 def test_wcag(show: Show, dark: bool, size: tuple[int, int]) -> None:
@@ -461,8 +556,9 @@ def test_wcag(show: Show, dark: bool, size: tuple[int, int]) -> None:
     guest.page.get_by_text("Link and embed").click()
     assert guest.axe() == []
     guest.shot(f"{name}-viewer", whole=False)
-    guest.open("/study/catalog/view/S01.html?series=4")
-    assert guest.axe() == []
+    for query in ("series=4", "embed&series=1"):
+        guest.open(f"/study/catalog/view/S01.html?{query}")
+        assert guest.axe() == []
 
 
 def test_keyboard(show: Show) -> None:
@@ -503,7 +599,7 @@ def test_print(show: Show) -> None:
 def test_without_scripts(show: Show) -> None:
     page = show(scripts=False).page
     expect(page.locator("button.view").first).to_be_hidden()
-    expect(page.locator("#clone")).to_be_visible()
+    expect(page.locator("#command-clone")).to_be_visible()
 
 
 def test_the_viewer_is_loaded_when_it_is_asked_for(show: Show) -> None:

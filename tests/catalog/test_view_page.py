@@ -108,14 +108,14 @@ def test_unreadable_files_are_counted() -> None:
 
 def test_commands_are_quoted() -> None:
     html = view_page(listing(), PAGE, deposit_url=URL)
-    found = re.search('<code id="clone">(.*?)</code>', html, re.DOTALL)
+    found = re.search('<code id="command-clone">(.*?)</code>', html, re.DOTALL)
     assert found
     words = shlex.split(Reader(found[1]).text)
     assert words == ["datalad", "clone", listing().clone_url, "S01", "cd", "S01"]
-    assert '<code id="get">datalad get study_S01</code>' in html
-    assert "get-nifti" not in html
+    assert '<code id="command-get">datalad get study_S01</code>' in html
+    assert "command-nifti" not in html
     html = view_page(listing("S01", viewed(1, "t1")), PAGE, deposit_url=URL)
-    assert '<code id="get-nifti">datalad get nifti</code>' in html
+    assert '<code id="command-nifti">datalad get nifti</code>' in html
 
 
 def test_without_a_deposit_url() -> None:
@@ -204,6 +204,17 @@ def test_hostile_strings_stay_text(text: str) -> None:
     assert not [attrs for _, attrs in after.tags if "onerror" in attrs]
     isolated = re.sub(r"<bdi[^>]*>.*?</bdi>", "", html, flags=re.DOTALL)
     assert "\u202e" not in isolated
+
+
+def test_ids_are_unique() -> None:
+    page = view(replace(listing("S01", viewed(1, "a", "b"), viewed(2, "c")), versions=()))
+    ids = [attrs["id"] for _, attrs in page.tags if "id" in attrs]
+    assert len(ids) == len(set(ids))
+    wanted = {
+        attrs[name] for _, attrs in page.tags for name in ("for", "data-copy") if name in attrs
+    }
+    wanted |= {attrs["href"][1:] for attrs in page.all("a") if attrs.get("href", "")[:1] == "#"}
+    assert wanted <= {*ids}
 
 
 def test_no_inline_script_or_style() -> None:

@@ -175,7 +175,12 @@
         element("high").value = short(high);
         remember();
       },
-      lost: () => say("The graphics card has given up; close the viewer, and open it again."),
+      lost: () => {
+        viewer = null;
+        const canvas = element("canvas");
+        canvas.replaceWith(canvas.cloneNode()); // one that can begin anew
+        say("The graphics card has given up; close the viewer, and open it again.");
+      },
     });
   }
 
@@ -348,6 +353,7 @@
         if (!at.includes(null)) viewer.goTo(at);
       });
     }
+    element("overlays").hidden = buttons().length < 2;
     const full = element("full");
     // no frame may fill the screen unless the page around it allows that
     full.hidden = !document.fullscreenEnabled;

@@ -45,7 +45,7 @@ export class Viewer {
     canvas.addEventListener("webglcontextlost", () => events.lost());
     // NiiVue's own keys act wherever the mouse is, and one of them opens an alert
     for (const type of ["keydown", "keyup"]) {
-      canvas.parentElement.addEventListener(type, (event) => this.key(event), { capture: true });
+      canvas.addEventListener(type, (event) => this.key(event), { capture: true });
     }
   }
 
@@ -167,7 +167,7 @@ export class Viewer {
 
   // Up is towards the head or the front, and the patient's right is on the left.
   key(event) {
-    event.stopPropagation();
+    event.stopImmediatePropagation();
     if (event.type !== "keydown" || !this.isReady || event.ctrlKey || event.altKey || event.metaKey) return;
     const slice = this.niivue.opts.sliceType;
     const [across, up, deep] = { 1: [0, 2, 1], 2: [1, 2, 0] }[slice] ?? [0, 1, 2];

@@ -1,0 +1,220 @@
+"""The whole of it, served as the README in the folder says: found, seen, copied and cloned."""
+
+import re
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+import requests
+from PIL import Image
+from playwright.sync_api import Locator, Page, expect
+
+from tests.catalog.browser import Look
+from tests.dataset.clients import Client, Clone, digests, icf, md5
+from tests.servers import free_port, running
+
+pytestmark = [pytest.mark.slow, pytest.mark.annex]
+
+STUDY, VISIT, BELOW = "memory", "S01", "/some/store"
+USER, PASSWORD = "lab", "correct horse"
+WAIT = 90_000  # ms: without a graphics card, on a busy machine
+
+_NGINX = """\
+user root;
+daemon off;
+pid {folder}/nginx.pid;
+error_log {folder}/error.log;
+events {{ worker_connections 64; }}
+http {{
+    access_log off;
+    client_body_temp_path {folder}/body;
+    proxy_temp_path {folder}/proxy;
+    fastcgi_temp_path {folder}/fastcgi;
+    uwsgi_temp_path {folder}/uwsgi;
+    scgi_temp_path {folder}/scgi;
+    gzip on;
+    gzip_types *;
+    server {{
+        listen 127.0.0.1:{port};
+        location / {{ return 404; }}
+        {snippet}
+    }}
+}}
+"""
+_APACHE = """\
+ServerRoot {folder}
+ServerName 127.0.0.1
+Listen 127.0.0.1:{port}
+PidFile {folder}/apache.pid
+ErrorLog {folder}/error.log
+User www-data
+Group www-data
+{modules}
+TypesConfig /etc/mime.types
+AddOutputFilterByType DEFLATE text/html text/javascript application/gzip
+DocumentRoot {folder}/empty
+{snippet}
+"""
+_MODULES = (
+    *("mpm_event", "authn_core", "authn_file", "authz_core", "authz_user", "auth_basic"),
+    *("alias", "dir", "mime", "env", "deflate", "filter"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Archive:
+    """A store with one visit of real images."""
+
+    root: Path
+    port: int
+    source: Path
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}{BELOW}"
+
+    @property
+    def catalog(self) -> Path:
+        return self.root / STUDY / "catalog"
+
+    def snippet(self, language: str, folder: Path) -> str:
+        """What the README has for a server, with the places of this machine."""
+        text = (self.catalog / "README.md").read_text()
+        [block] = re.findall(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+        assert f"{BELOW}/{STUDY}" in block
+        for documented in ("/data/store", f"/etc/{language}/users", "/etc/apache2/users"):
+            here = self.root if documented == "/data/store" else folder / "users"
+            block = block.replace(documented, str(here))
+        return str(block)
+
+
+@pytest.fixture(scope="module")
+def archive(test_data: Path) -> Iterator[Archive]:
+    """In a folder that a server may enter as another user."""
+    source = test_data / "example-dicom-structural" / "dicoms"
+    with tempfile.TemporaryDirectory(prefix="icf-served-", dir="/var/tmp") as name:
+        Path(name).chmod(0o755)
+        made = Archive(Path(name, "a store"), free_port(), source)
+        study = made.root / STUDY
+        study.mkdir(parents=True)
+        (study / "study.yaml").write_text("previews: true\ncatalog: {content: true}\n")
+        icf("add", STUDY, VISIT, source, store_dir=made.root, store_url=made.url)
+        icf("derive", STUDY, VISIT, "--to", "nifti", "--to", "preview", store_dir=made.root)
+        icf("catalog", STUDY, "--deposit-url", made.url, store_dir=made.root)
+        yield made
+
+
+@contextmanager
+def served(archive: Archive, server: str, require: Callable[[str], str]) -> Iterator[None]:
+    """By nginx or Apache, with what packs answers turned on as some sites have it."""
+    program = require(server)
+    folder = archive.root.parent / server
+    (folder / "users").mkdir(parents=True, exist_ok=True)
+    (folder / "empty").mkdir(exist_ok=True)
+    digest = subprocess.check_output([require("openssl"), "passwd", "-apr1", PASSWORD], text=True)
+    (folder / "users" / STUDY).write_text(f"{USER}:{digest}")
+    config = folder / "server.conf"
+    modules = "\n".join(
+        f"LoadModule {each}_module /usr/lib/apache2/modules/mod_{each}.so" for each in _MODULES
+    )
+    template, language = (_NGINX, "nginx") if server == "nginx" else (_APACHE, "apache")
+    snippet = archive.snippet(language, folder)
+    config.write_text(
+        template.format(folder=folder, port=archive.port, snippet=snippet, modules=modules)
+    )
+    command = [program, "-p", str(folder), "-c", str(config)]
+    if server != "nginx":
+        command = [program, "-X", "-f", str(config)]
+    with running(command, archive.port):
+        yield
+
+
+@pytest.mark.parametrize("server", ["nginx", "apache2"])
+def test_what_the_readme_says(archive: Archive, server: str, require: Callable[[str], str]) -> None:
+    page = f"{archive.url}/{STUDY}/catalog/search/"
+    user = (USER, PASSWORD)
+    with served(archive, server, require):
+        assert requests.get(page, timeout=9).status_code == 401
+        assert requests.get(
+            f"{archive.url}/{STUDY}/.{VISIT}.lock", auth=user, timeout=9
+        ).status_code in (403, 404)
+        assert requests.get(f"{archive.url}/", auth=user, timeout=9).status_code in (403, 404)
+        types = {
+            "catalog/search/index.html": "text/html",
+            "catalog/static/search.js": "javascript",
+            "catalog/static/style.css": "text/css",
+            f"{VISIT}_dicom.tar": "",
+            **{f"{VISIT}_annex/{path.name}": "" for path in archive.root.glob("*/*_annex/*")},
+        }
+        for path, kind in types.items():
+            answer = requests.get(f"{archive.url}/{STUDY}/{path}", auth=user, timeout=9)
+            assert answer.status_code == 200, path
+            assert "Content-Encoding" not in answer.headers, path
+            assert kind in answer.headers.get("Content-Type", ""), path
+            assert answer.content == (archive.root / STUDY / path).read_bytes()
+        part = requests.get(
+            f"{archive.url}/{STUDY}/{VISIT}_dicom.tar",
+            auth=user,
+            headers={"Range": "bytes=512-1023"},
+            timeout=9,
+        )
+        assert (part.status_code, len(part.content)) == (206, 512)
+
+
+def copied(page: Page, button: Locator) -> str:
+    """What the button puts where texts are pasted from; on plain http, as most servers are."""
+    button.click()
+    page.evaluate("document.body.append(document.createElement('textarea'))")
+    area = page.locator("body > textarea").last
+    area.press("Control+v")
+    return area.input_value()
+
+
+@pytest.mark.parametrize("server", ["nginx", "apache2"])
+def test_from_search_to_images(
+    archive: Archive,
+    server: str,
+    look: Look,
+    tmp_path: Path,
+    require: Callable[[str], str],
+) -> None:
+    with served(archive, server, require):
+        guest = look(f"{archive.url}/{STUDY}/catalog/", credential=(USER, PASSWORD))
+        page = guest.open("search/")
+        expect(page.locator("#count")).to_have_text("1 visit, 1 series")
+        page.get_by_label("Series or protocol").fill("t1w")
+        page.get_by_role("link", name=VISIT, exact=True).click()
+        expect(page).to_have_url(f"{archive.url}/{STUDY}/catalog/view/{VISIT}.html")
+        expect(page.get_by_role("img").first).to_be_visible()
+
+        clone = copied(page, page.locator(".copy").first)
+        client = Client.new(tmp_path / "client")
+        client.set_credential("lab", f"http://127.0.0.1:{archive.port}/{STUDY}", USER, PASSWORD)
+        script = f"set -eu\n{clone}\ndatalad get {STUDY}_{VISIT}\n"
+        client.run("bash", "-c", script, cwd=tmp_path)
+        got = Clone(client, tmp_path / VISIT)
+        expected = digests(archive.source, f"{STUDY}_{VISIT}")
+        assert len(expected) == 96
+        assert {path: md5(got.path / path) for path in expected} == expected
+
+        page.get_by_role("button", name="View").first.click()
+        canvas = page.locator("canvas")
+        expect(canvas).to_be_visible()
+        expect(page.get_by_text("voxels of")).to_be_visible(timeout=WAIT)
+        page.wait_for_timeout(500)
+        pixels = np.asarray(Image.open(BytesIO(canvas.screenshot())).convert("L"))
+        assert (pixels > 60).mean() > 0.05  # a head, not only the crosshair
+        assert (pixels < 10).mean() > 0.2
+        guest.shot(f"served-{server}")
+
+        page = guest.open("index.html")
+        page.get_by_role("link", name="Search for series").click()
+        expect(page.locator("#count")).to_have_text("1 visit, 1 series")
+        page.wait_for_load_state("networkidle")
+        page.close()
