@@ -34,6 +34,7 @@ class Command:
 
     argv: Sequence[str | Path]
     before: Callable[[], object] = lambda: None
+    failing: bool = False  #: whether it is to end with a refusal
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +104,7 @@ def run(command: Command) -> Run:
         done.set()
         sampler.join()
         process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode:
+        if bool(process.returncode) is not command.failing:
             said.seek(0)
             raise SystemExit(f"{command.argv} failed: {said.read().decode(errors='replace')}")
     # until a new process starts its program it seems to hold all that its parent does:
