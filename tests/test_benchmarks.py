@@ -22,6 +22,7 @@ def no_scratch_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_parts_without_git_annex_print_a_table_and_clean_up(no_scratch_left: Path) -> None:
     if "ICF_TEST_DATA" not in os.environ and importlib.util.find_spec("nibabel") is None:
         missing("test-data")

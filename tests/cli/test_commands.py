@@ -150,6 +150,7 @@ def test_refused_before_anything_is_written(icf: Run, store: StorePath, incoming
     assert not store.root.exists()
 
 
+@pytest.mark.slow
 def test_kill_at_any_moment(store: StorePath, incoming: Path, tmp_path: Path) -> None:
     """Fifty times; what is there under its name is whole, and the next run completes it."""
     for number in range(20):

@@ -580,6 +580,7 @@ def judged(root: Path) -> dict[str, list[dict[str, Any]]]:
     return issues
 
 
+@pytest.mark.slow
 def test_the_validator_finds_mistakes(tmp_path: Path) -> None:
     candidates = [bold(3)]
     write(tmp_path / "in", candidates)

@@ -357,6 +357,7 @@ def test_no_image_at_all(tmp_path: Path) -> None:
     assert convert(tmp_path / "in").series == ()
 
 
+@pytest.mark.slow
 def test_real_images(test_data: Path, tmp_path: Path) -> None:
     store = StorePath(tmp_path / "store", Visit("study", "visit"))
     build(test_data / "dcm_qa_nih" / "In", store, allow_identifying=True)

@@ -240,6 +240,7 @@ def refuse(source: Path, made: Path) -> None:
     raise Mismatch("no file", "it is not asked")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("folder", "numbers"),
     [

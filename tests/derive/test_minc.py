@@ -386,6 +386,7 @@ def test_minc_that_makes_no_sense(fault: Fault, said: str, tmp_path: Path) -> No
         load_minc(minc)
 
 
+@pytest.mark.slow
 def test_memory(tmp_path: Path) -> None:
     """Of 32 MiB in 64 volumes no copy is made in 64 bit."""
     data = (np.arange(16 << 20) % 4001).astype(np.int16).reshape(64, 64, 64, 64)

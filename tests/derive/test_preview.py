@@ -424,6 +424,7 @@ if len(sys.argv) > 3:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("thick", [0.5, 3.0])
 def test_a_large_volume_is_not_copied(thick: float, tmp_path: Path) -> None:
     bare = peak_memory(LARGE, tmp_path, thick)

@@ -335,6 +335,7 @@ def test_an_empty_array_is_no_images(store: StorePath) -> None:
     assert list(read_images(store, facts)) == []
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_tarball(store: StorePath) -> None:
     """A sparse tarball of one member of 1 GB."""
     store.study.mkdir(parents=True)
