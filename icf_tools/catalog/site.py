@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from icf_tools.catalog.assets import pages_of, static_files
 from icf_tools.catalog.manifest import Index, manifest_text, read_index
 from icf_tools.catalog.write import MANIFEST, put_all, remove_others
-from icf_tools.errors import NotFound
+from icf_tools.errors import IcfError, NotFound
 from icf_tools.model.visit import CatalogPath, StorePath, Visit
 from icf_tools.settings import Settings, read_settings
 from icf_tools.store.deposit import NoStore
@@ -30,22 +30,30 @@ class SiteCatalogued:
     visits: int
     series: int
     left_out: tuple[tuple[str, str], ...]  #: studies that are not in it, and why
+    damaged: int  #: how many of these have settings that cannot be read
 
 
 def catalog_site(root: Path, settings: Settings) -> SiteCatalogued:
     """Join the search indexes of all studies, as their catalogs have them now.
 
-    Raises NoStore, NoCatalogs, NoLogo, BadSettings, DeniedSetting and CatalogLocked.
+    Raises NoStore, NoCatalogs, NoLogo and CatalogLocked.
     """
     if not root.is_dir():
         raise NoStore(root)
     place = CatalogPath(root, None)
     indexes: list[Index] = []
     left_out = []
+    damaged = 0
     files: dict[PurePosixPath, bytes] = {}
     with locked_catalog(place):
         for study in _studies(root):
-            if not read_settings(StorePath(root, Visit(study, "any"))).brand.site:
+            try:
+                brand = read_settings(StorePath(root, Visit(study, "any"))).brand
+            except IcfError as err:  # whether it may be shown is not known then
+                left_out.append((study, str(err)))
+                damaged += 1
+                continue
+            if not brand.site:
                 left_out.append((study, "its settings say site: false"))
                 continue
             # a study that is being written now is waited for
@@ -79,6 +87,7 @@ def catalog_site(root: Path, settings: Settings) -> SiteCatalogued:
         visits=sum(index.visits for index in indexes),
         series=sum(index.series for index in indexes),
         left_out=tuple(left_out),
+        damaged=damaged,
     )
 
 

@@ -20,6 +20,10 @@ class NotAllVisits(PartlyDone):
     message = "{} visits of {} cannot be read and are not in its catalog; mend what is said of each"
 
 
+class NotAllStudies(PartlyDone):
+    message = "{} studies are not on the page, as their settings cannot be read; mend these"
+
+
 def catalog(
     study: Annotated[
         str | None, typer.Argument(metavar="STUDY", help="The study's identifier.")
@@ -92,3 +96,5 @@ def _catalog_site(store_dir: Path, as_json: bool) -> None:
         "left_out": dict(done.left_out),
     }
     report.result(content, [f"catalog of the site: {counts}", f"begin at {done.page}"], as_json)
+    if done.damaged:
+        raise NotAllStudies(done.damaged)

@@ -77,6 +77,10 @@ def test_a_study_that_comes_or_goes(root: Path) -> None:
     (root / "memory" / "study.yaml").write_text("catalog: {site: false}")
     assert catalog_site(root, Settings()).studies == ("ageing", "new")
     assert b"memory" not in b"".join(content(root).values())
+    (root / "memory" / "study.yaml").write_text("catalog: {sight: false}")
+    done = catalog_site(root, Settings())
+    assert (done.studies, done.damaged) == (("ageing", "new"), 1)
+    assert "study.yaml, line 1" in dict(done.left_out)["memory"]
     shutil.rmtree(root / "new" / "catalog" / "search" / "data")
     done = catalog_site(root, Settings())
     assert done.studies == ("ageing",)
