@@ -17,20 +17,18 @@ from PIL import Image
 from playwright.sync_api import Frame, Page, Route, expect
 
 from icf_tools.catalog.assets import VIEWER, static_files
-from icf_tools.catalog.listing import Listed, Listing, Output, Preview, Volume, list_visit
+from icf_tools.catalog.listing import Listed, Listing, Output, Preview, Volume
 from icf_tools.catalog.pages import Pages
 from icf_tools.catalog.view import view_page
 from icf_tools.dataset.versions import Change
 from icf_tools.derive.preview import Window, draw
 from icf_tools.derive.volumes import Volumes
 from icf_tools.model.brand import Brand
-from icf_tools.settings import Settings
 from tests.catalog.browser import Look, Visitor
 from tests.catalog.conftest import Serve
 from tests.catalog.test_nodes import URL, listed, listing
 from tests.catalog.test_view_page import HOSTILE, version
 from tests.conftest import missing
-from tests.dataset.clients import Client, deposit, digests
 
 pytestmark = pytest.mark.slow
 
@@ -518,29 +516,6 @@ def test_copy(show: Show, visit: Listing, has_clipboard: bool) -> None:
     expect(page.locator("textarea")).to_have_value(
         f"datalad clone '{visit.clone_url}' S01\ncd S01", timeout=5000
     )
-
-
-@pytest.mark.annex
-def test_the_copied_commands_get_all_images(
-    tmp_path: Path, incoming: Path, catalog: Callable[..., Path], serve: Serve, look: Look
-) -> None:
-    root = tmp_path / "store"
-    root.mkdir()
-    url = serve(root).url
-    made = deposit(root, incoming, url)
-    catalog(list_visit(made.store, Settings(), url))
-    guest = look(url, options={"permissions": ["clipboard-read", "clipboard-write"]})
-    page = guest.open("/study/catalog/view/S01.html")
-    script = ""
-    for name in ("clone the dataset", "get all images"):
-        button = page.get_by_role("button", name=f"Copy: {name}")
-        button.click()
-        expect(button).to_have_text("Copied")
-        script += page.evaluate("() => navigator.clipboard.readText()") + "\n"
-    user = Client.new(tmp_path / "user")
-    user.run("bash", "-euc", script, cwd=user.home)
-    folder = user.home / "visit" / "study_visit"
-    assert digests(folder, folder.name) == made.expected
 
 
 @pytest.mark.parametrize("size", [(1280, 900), (390, 844)], ids=["wide", "phone"])
