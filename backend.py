@@ -58,6 +58,11 @@ def build_editable(folder: str, config_settings: Any = None, metadata: str | Non
 
 def put_viewer() -> None:
     """Fetch the viewer unless it is there; whole, as published, or not at all."""
+    if _is_without():
+        # of an earlier build, which setuptools would take again
+        top = Path(__file__).resolve().parent
+        for place in (top, top / "build" / "lib"):
+            (place / VIEWER.relative_to(top)).unlink(missing_ok=True)
     if not _to_fetch():
         return
     with tempfile.TemporaryDirectory() as folder:
@@ -71,8 +76,12 @@ def put_viewer() -> None:
         part.unlink(missing_ok=True)
 
 
+def _is_without() -> bool:
+    return os.environ.get("ICF_WITHOUT_VIEWER", "0") not in ("", "0")
+
+
 def _to_fetch() -> bool:
-    if os.environ.get("ICF_WITHOUT_VIEWER", "0") not in ("", "0"):
+    if _is_without():
         return False
     return not VIEWER.exists() or hashlib.sha256(VIEWER.read_bytes()).hexdigest() != SHA256
 
@@ -83,9 +92,13 @@ def _pack(folder: Path) -> Path:
     if npm is None:
         _fail(f"there is no npm; install it, or run: pip install {NPM}")
     options = ["--ignore-scripts", "--loglevel=error", "--pack-destination=."]
+    # npm has its own list of authorities; behind a proxy that opens TLS it wants those of pip
+    told = (os.environ.get(name) for name in ("PIP_CERT", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"))
+    authorities = {"NODE_EXTRA_CA_CERTS": next(filter(None, told), "")}
     done = subprocess.run(
         [npm, "pack", PACKAGE, *options, "--fetch-retry-maxtimeout=10000"],  # not a minute
         cwd=folder,
+        env=authorities | os.environ,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

@@ -72,7 +72,8 @@ cat <<END
   git annex metadata demo-study_P000123/small/MR_small.dcm   what is known of one
   git annex view "protocolname?=*" "seriesnumber?=*"         folders by protocol and series
   git annex vpop                                             and back
-  python -m http.server -b 127.0.0.1 -d ../store             and look at http://127.0.0.1:8000/demo-study/catalog/search/
   icf add STUDY VISIT YOUR_FOLDER --store-dir ../store --store-url $url
+  python -m http.server -b 127.0.0.1 -d ../store             until Ctrl-C; the pages are at
+                                                             http://127.0.0.1:8000/demo-study/catalog/search/
 The documentation is in docs/, beginning with docs/quickstart.md.
 END

@@ -6,8 +6,9 @@ One schema for both files; where both have a say the study's word wins, and
 lists are joined. docs/settings.md lists the keys.
 """
 
+import json
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -28,6 +29,18 @@ _TEXTS = {"CS", "DA", "DT", "LO", "SH", "TM", "UI"}
 _NUMBERS = {"DS", "FD", "FL", "IS", "SL", "SS", "UL", "US"}
 
 
+_SAID = {
+    "model_type": "it should have keys and values",
+    "bool_type": "it should be true or false",
+    "string_type": "it should be a text; quote it if it begins with # or looks like a number",
+}
+_ONLY_OF = {
+    "min": [ElementType.NUMBER_RANGE],
+    "max": [ElementType.NUMBER_RANGE],
+    "auto_complete": [ElementType.TEXT],
+}
+
+
 class BadSettings(UsageError):
     message = "{}, line {}: {}"
 
@@ -35,7 +48,7 @@ class BadSettings(UsageError):
 class DeniedSetting(Refused):
     message = (
         "{}, line {}: {} may identify a person, a device or an institution and is never "
-        "recorded; remove it from the tags"
+        "recorded; remove it"
     )
 
 
@@ -75,7 +88,7 @@ def _read(files: list[Path]) -> Settings:
     added: list[Tag] = []
     denied: set[str] = set()
     previews, plan = False, None
-    elements: tuple[Element, ...] = DEFAULT
+    search: tuple[list[dict[str, Any]], Path, dict[tuple[Any, ...], int]] | None = None
     said: dict[str, Any] = {}
     logo: Path | None = None
     for file in files:
@@ -88,22 +101,27 @@ def _read(files: list[Path]) -> Settings:
         if content["bids"] is not None:
             plan = _plan(content["bids"], file, lines)
         if content["search"] is not None:
-            elements = tuple(_elements(content["search"]["elements"], file, lines))
+            search = content["search"]["elements"], file, lines
         if content["catalog"] is not None:
-            said |= _said(content["catalog"], file, lines)
-            logo = (
-                file.with_name(content["catalog"]["logo"]) if content["catalog"]["logo"] else logo
-            )
+            _check_brand(content["catalog"], file, lines)
+            said |= content["catalog"]
+            if content["catalog"].get("logo"):
+                logo = file.with_name(content["catalog"]["logo"])
         for place, keyword in enumerate(content["tags"]):
             added.append(_tag(keyword, file, lines["tags", place]))
         for place, keyword in enumerate(content["deny"]):
             _number(keyword, file, lines["deny", place])
             denied.add(keyword)
-    tags = {tag.keyword: tag for tag in (*RECORDED, *added)}
+    tags = {tag.keyword: tag for tag in (*RECORDED, *added) if tag.keyword not in denied}
+    elements: tuple[Element, ...] = DEFAULT
+    if search is not None:
+        # what a study adds is not known to the settings of the site
+        known = None if search[1].name == SITE_SETTINGS else {*tags, *OWN}
+        elements = tuple(_elements(*search, known))
     return Settings(
         store_url=given.get("store_url"),
         deposit_url=given.get("deposit_url"),
-        tags=tuple(tag for keyword, tag in tags.items() if keyword not in denied),
+        tags=tuple(tags.values()),
         deny=tuple(sorted(denied)),
         previews=previews,
         bids=plan,
@@ -116,9 +134,9 @@ def _read(files: list[Path]) -> Settings:
 def _load(file: Path) -> tuple[dict[str, Any], dict[tuple[Any, ...], int]]:
     """The checked content, and the line of each of its places."""
     import yaml
-    from pydantic import BaseModel, ValidationError
+    from pydantic import BaseModel, Field, ValidationError
 
-    class ElementSchema(BaseModel, extra="forbid", strict=True):
+    class ElementSchema(BaseModel, extra="forbid", strict=True, allow_inf_nan=False):
         type: Literal["text", "number-range", "date-range", "drop-down", "sphere"]
         keyword: str
         label: str = ""
@@ -132,14 +150,14 @@ def _load(file: Path) -> tuple[dict[str, Any], dict[tuple[Any, ...], int]]:
         elements: list[ElementSchema]
 
     class CatalogSchema(BaseModel, extra="forbid", strict=True):
-        name: str | None = None
-        description: str | None = None
-        logo: str | None = None
-        link_color: str | None = None
-        link_hover_color: str | None = None
-        links: dict[str, str] | None = None
-        content: bool | None = None
-        site: bool | None = None
+        name: str = ""
+        description: str = ""
+        logo: str = ""
+        link_color: str = ""
+        link_hover_color: str = ""
+        links: dict[str, str] = Field(default_factory=dict)
+        content: bool = False
+        site: bool = True
 
     class Schema(BaseModel, extra="forbid", strict=True):
         store_url: str | None = None
@@ -157,6 +175,7 @@ def _load(file: Path) -> tuple[dict[str, Any], dict[tuple[Any, ...], int]]:
         lines = dict(_lines(node, ()))
         _check_keys(node, file)
         content = loader.construct_document(node) if node is not None else {}
+        json.dumps(content, ensure_ascii=False).encode()  # half of a character has no UTF-8
     except yaml.MarkedYAMLError as err:
         mark = err.problem_mark or err.context_mark
         raise BadSettings(
@@ -165,7 +184,9 @@ def _load(file: Path) -> tuple[dict[str, Any], dict[tuple[Any, ...], int]]:
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as err:
         raise BadSettings(file, 1, "it is not YAML in UTF-8, or a value is not valid") from err
     try:
-        return Schema.model_validate(content or {}).model_dump(), lines
+        given = Schema.model_validate(content or {})
+        said = given.catalog.model_dump(exclude_unset=True) if given.catalog else None
+        return given.model_dump() | {"catalog": said}, lines
     except ValidationError as err:
         kinds: dict[str, type[BaseModel]] = {
             "catalog": CatalogSchema,
@@ -183,7 +204,11 @@ def _loader(text: str) -> Any:
     import yaml
 
     class Loader(yaml.SafeLoader):
-        pass
+        def compose_node(self, parent: Any, index: Any) -> Any:
+            if self.check_event(yaml.AliasEvent):  # a few of them make a text of any length
+                mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+                raise yaml.composer.ComposerError(None, None, "it has an alias", mark)
+            return super().compose_node(parent, index)
 
     kept = {
         first: [each for each in resolvers if each[0].rpartition(":")[2] in ("null", "merge")]
@@ -248,7 +273,7 @@ def _refusal(
         keys = [schema, *inner][-1].model_fields
         said = f"there is no setting {name!r}; the settings are {', '.join(keys)}"
     else:
-        said = f"{name}: {first['msg'].lower()}"
+        said = f"{name}: {_SAID.get(first['type'], first['msg'].lower())}"
     place = tuple(first["loc"])
     while place not in lines and place:  # what is missing has no line
         place = place[:-1]
@@ -272,19 +297,21 @@ def _plan(raw: dict[Any, Any], file: Path, lines: dict[tuple[Any, ...], int]) ->
         raise BadSettings(file, lines[place], str(err)) from err
 
 
-def _said(raw: dict[str, Any], file: Path, lines: dict[tuple[Any, ...], int]) -> dict[str, Any]:
-    """What a section says of the catalog, once it is seen to make sense."""
+def _check_brand(raw: dict[str, Any], file: Path, lines: dict[tuple[Any, ...], int]) -> None:
     try:
         brand_of(raw)
     except BadBrand as err:
         line = lines["catalog", *err.place]
         raise BadSettings(file, line, f"catalog.{'.'.join(err.place)}: {err.said}") from err
-    return {key: value for key, value in raw.items() if value is not None}
 
 
 def _elements(
-    items: list[dict[str, Any]], file: Path, lines: dict[tuple[Any, ...], int]
+    items: list[dict[str, Any]],
+    file: Path,
+    lines: dict[tuple[Any, ...], int],
+    known: Collection[str] | None,
 ) -> Iterable[Element]:
+    """Those of a section; `known` are the keywords that may be asked for, where that is known."""
     seen: set[str] = set()
     for place, item in enumerate(items):
         line = lines["search", "elements", place]
@@ -293,10 +320,15 @@ def _elements(
         for keyword in keywords:
             if not kind.takes(keyword, _vr(keyword, file, line)):
                 raise BadSettings(file, line, f"{keyword} cannot be asked for by a {kind}")
+            if known is not None and keyword not in known:
+                raise BadSettings(file, line, f"{keyword} is not recorded; put it under tags")
         if item["keyword"] in seen:
             said = f"{item['keyword']} has an element already; join them by alternate_keywords"
             raise BadSettings(file, line, said)
         seen.add(item["keyword"])
+        for key, kinds in _ONLY_OF.items():
+            if item[key] and kind not in kinds:
+                raise BadSettings(file, line, f"{key} means nothing for a {kind}")
         rest = {key: item[key] for key in ("min", "max", "auto_complete", "enabled")}
         if None not in (item["min"], item["max"]) and not item["min"] <= item["max"]:
             raise BadSettings(file, line, "its min is above its max")

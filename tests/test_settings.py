@@ -68,13 +68,13 @@ def test_a_denied_element_cannot_be_allowed(store: StorePath) -> None:
     [
         ("a: 1\n", "line 1: there is no setting 'a'"),
         ("store_url: x\n\nstroe_url: y\n", "line 3: there is no setting 'stroe_url'"),
-        ("store_url: 5\n", "line 1: store_url: input should be a valid string"),
-        ("tags:\n  - Rows\n  - 7\n", "line 3: tags.1: input should be a valid string"),
+        ("store_url: 5\n", "line 1: store_url: it should be a text"),
+        ("tags:\n  - Rows\n  - 7\n", "line 3: tags.1: it should be a text"),
         ("tags:\n  - Rows\n  - Rwos\n", "line 3: 'Rwos' is not a keyword"),
         ("deny: [StudyDat]\n", "line 1: 'StudyDat' is not a keyword"),
         ("tags: [PixelData]\n", "PixelData"),
         ("\nstore_url: /data/store\n", "line 2: '/data/store' cannot be recorded as a URL"),
-        ("- a\n- b\n", "line 1: the file: input should be"),
+        ("- a\n- b\n", "line 1: the file: it should have keys and values"),
         ("x: [1\n", "it is not YAML"),
         ("store_url: 2001-99-99\n", "line 1: '2001-99-99' cannot be recorded as a URL"),
         ("store_url: !!int abc\n", "it is not YAML"),
@@ -168,6 +168,7 @@ def test_a_file_of_another_name_is_not_passed_over(store: StorePath) -> None:
 def test_what_the_search_page_asks_for(store: StorePath) -> None:
     site = "search: {elements: [{type: text, keyword: ProtocolName}]}"
     study = """\
+tags: [InversionTime]
 search:
   elements:
     - {type: number-range, keyword: EchoTime, alternate_keywords: [RepetitionTime],
@@ -204,6 +205,14 @@ search:
         ("{type: text, keyword: StudyDate}", "cannot be asked for by a text"),
         ("{type: text, keyword: Coverage}", "cannot be asked for by a text"),
         ("{type: sphere, keyword: EchoTime}", "cannot be asked for by a sphere"),
+        ("{type: text, keyword: InversionTime}", "is not recorded; put it under tags"),
+        ("{type: text, keyword: Modality, min: 1}", "min means nothing for a text"),
+        (
+            "{type: drop-down, keyword: Modality, auto_complete: true}",
+            "auto_complete means nothing",
+        ),
+        ("{type: number-range, keyword: EchoTime, max: 1e400}", "finite"),
+        ("{type: text, keyword: Modality, label: *a}", "alias"),
         ("{type: text, keyword: SOPInstanceUID}", "cannot be asked for by a text"),
         ("{type: number-range, keyword: InstanceNumber}", "cannot be asked for"),
         ("{type: number-range, keyword: EchoTime, min: 2, max: 1}", "its min is above its max"),
@@ -247,11 +256,15 @@ def test_looks(store: StorePath) -> None:
     ("text", "line", "said"),
     [
         ("catalog:\n  name: a\n  link_color: red", 3, "'red' is not a colour"),
+        ("catalog:\n  link_color: #123456", 2, "it should be a text; quote it if it begins with #"),
+        ("catalog:\n  link_color: '#fe0'", 2, "too light to be read on white (1.2 to 1)"),
+        ('catalog:\n  name: "\\ud800"', 1, "it is not YAML in UTF-8, or a value is not valid"),
+        ("catalog: &a\n  name: *a", 2, "it has an alias"),
         ("catalog:\n  logo: ../a.svg", 2, "is not the name of a picture"),
         ("catalog:\n  links:\n    about: javascript:alert(1)", 3, "is not a link"),
         ("catalog:\n  links:\n    about: 'https://a b'", 3, "is not a link"),
         ("catalog:\n  nam: a", 2, "there is no setting 'catalog.nam'; the settings are name,"),
-        ("catalog: {content: 1}", 1, "should be a valid boolean"),
+        ("catalog: {content: 1}", 1, "it should be true or false"),
         ("search:\n  element: []", 2, "there is no setting"),
     ],
 )

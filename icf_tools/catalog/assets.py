@@ -7,17 +7,22 @@ from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
 
+from icf_tools.catalog.folder import read_plain
 from icf_tools.catalog.pages import TEMPLATES, Pages
 from icf_tools.errors import NotFound
 from icf_tools.model.brand import Brand
 from icf_tools.settings import Settings
 
-STATIC = Path(__file__).parent / "static"
+_SOURCE = Path(__file__).parent / "static"
+STATIC = PurePosixPath("static")
+"""The folder in a catalog."""
+
+_LARGEST_LOGO = 1_000_000  # bytes
 VIEWER = "niivue"  # a folder, put there when the package is installed
 
 
 class NoLogo(NotFound):
-    message = "no logo at {}; put it there, or take it out of the settings"
+    message = "no picture at {} that is a plain file of at most 1 MB; put it there, or mend logo"
 
 
 def pages_of(settings: Settings, name: str) -> tuple[Pages, bytes | None]:
@@ -25,10 +30,10 @@ def pages_of(settings: Settings, name: str) -> tuple[Pages, bytes | None]:
     brand = replace(settings.brand, name=settings.brand.name or name)
     if settings.logo is None:
         return Pages(_digest(), brand), None
-    try:
-        logo = settings.logo.read_bytes()
-    except FileNotFoundError as err:
-        raise NoLogo(settings.logo) from err
+    # who wrote the settings may not be allowed to read what a link leads to
+    logo = read_plain(settings.logo, _LARGEST_LOGO)
+    if logo is None:
+        raise NoLogo(settings.logo)
     return Pages(_digest(), replace(brand, logo=f"logo{settings.logo.suffix}")), logo
 
 
@@ -38,14 +43,19 @@ def static_files(brand: Brand, logo: bytes | None, *, viewer: bool) -> dict[Pure
     files["brand.css"] = _style_of(brand)
     if logo is not None:
         files[brand.logo] = logo
-    return {PurePosixPath("static", name): content for name, content in files.items()}
+    return {STATIC / name: content for name, content in files.items()}
+
+
+def asset_names() -> frozenset[str]:
+    """What is in the folder at least."""
+    return frozenset(name for name in _assets(viewer=False))
 
 
 def _assets(*, viewer: bool) -> dict[str, Path]:
     """Files of the package by their path in static/."""
-    found = {path.name: path for path in STATIC.iterdir() if path.is_file()}
-    if viewer and (STATIC / VIEWER).is_dir():
-        found |= {f"{VIEWER}/{path.name}": path for path in (STATIC / VIEWER).iterdir()}
+    found = {path.name: path for path in _SOURCE.iterdir() if path.is_file()}
+    if viewer and (_SOURCE / VIEWER).is_dir():
+        found |= {f"{VIEWER}/{path.name}": path for path in (_SOURCE / VIEWER).iterdir()}
     return dict(sorted(found.items()))
 
 

@@ -11,7 +11,7 @@ import json
 import struct
 import zlib
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from math import isfinite
 from operator import mul
@@ -22,10 +22,12 @@ from icf_tools.dataset.versions import Version, read_versions
 from icf_tools.derive.report import Entry, Made, Report, Target, read_report
 from icf_tools.index.records import TarballFacts, read_tarball
 from icf_tools.index.series import PLACE, Box, Series, Vector, read_series
-from icf_tools.model.key import key_file
+from icf_tools.model.key import extension, key_file
 from icf_tools.model.visit import StorePath, Visit
 from icf_tools.settings import Settings
 
+_NAMING = frozenset(["SeriesNumber", "ProtocolName", "SeriesDescription"])
+_DATING = frozenset(["StudyDate", "StudyTime"])
 NOT_DERIVED = "none"
 """Status of a series that nothing was made of yet; else see derive.report.Status."""
 
@@ -37,10 +39,11 @@ class Output:
     path: str  #: in the dataset
     url: str
     size: int  #: bytes
+    alias: str = ""  #: a name that tells nothing
 
     @property
     def name(self) -> str:
-        return self.path.rpartition("/")[2]
+        return self.alias or self.path.rpartition("/")[2]
 
     @property
     def target(self) -> str:
@@ -99,6 +102,7 @@ class Listing:
     versions: tuple[Version, ...]  #: of the dataset, the oldest first; none where not on record
     clone_url: str | None  #: None where no deposit URL is known
     links: Mapping[str, str]  #: relative URL by file name: tarball, md5sum, metadata; those there
+    timestamp: int = 0  #: seconds since 1970 of the newest image; 0 where it is not to be told
 
     @property
     def images(self) -> int:
@@ -125,9 +129,11 @@ class Listing:
 def list_visit(store: StorePath, settings: Settings, deposit_url: str | None) -> Listing:
     """Read what the store has of the visit.
 
-    Nothing is told of elements that the settings do not name. Raises NoMetadata,
-    BadMetadata, BadReport and BadVersions.
+    Nothing is told of elements that the settings do not name, and no pictures are shown
+    unless they allow it. Raises NoMetadata, BadMetadata, BadReport and BadVersions.
     """
+    told = frozenset(tag.keyword for tag in settings.tags)
+    tells = _Tells(told.issuperset(PLACE), told.issuperset(_NAMING), settings.previews)
     facts = read_tarball(store)
     report = read_report(store.series_json) or Report(facts.md5)
     versions = read_versions(store.versions_json)
@@ -136,19 +142,28 @@ def list_visit(store: StorePath, settings: Settings, deposit_url: str | None) ->
     entries = report.by_uid if report.tarball_md5 == facts.md5 else {}
     there = _files_in(store.annex)
     found = read_series(store, facts, settings.tags)
-    is_placed = PLACE.issubset(tag.keyword for tag in settings.tags)
     anchors = _anchors(found)
     return Listing(
         visit=store.visit,
         facts=facts,
         series=tuple(
-            _listed(store, anchor, series, entries.get(series.uid), there, is_placed)
+            _listed(store, anchor, series, entries.get(series.uid), there, tells)
             for anchor, series in zip(anchors, found, strict=True)
         ),
         versions=versions,
         clone_url=None if deposit_url is None else store.visit.clone_url(deposit_url),
         links={file.name: f"../../{quote(file.name)}" for file in store.files if file.exists()},
+        timestamp=facts.timestamp if told.issuperset(_DATING) else 0,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Tells:
+    """What the study lets be told."""
+
+    place: bool  #: of images
+    names: bool  #: of files; they are made of elements
+    pictures: bool
 
 
 def _files_in(annex: Path) -> frozenset[str]:
@@ -175,12 +190,15 @@ def _listed(
     series: Series,
     entry: Entry | None,
     there: frozenset[str],
-    is_placed: bool,
+    tells: _Tells,
 ) -> Listed:
     if entry is None:
         return Listed(anchor, series, NOT_DERIVED, "", {}, (), (), series.boxes)
     made = {each.path: each for each in entry.outputs if key_file(each.key) in there}
-    outputs = {path: _output(store, each) for path, each in made.items()}
+    if not tells.pictures:
+        made = {path: each for path, each in made.items() if each.target != Target.PREVIEW}
+    aliases = dict.fromkeys(made, "") if tells.names else _aliases(anchor, made)
+    outputs = {path: _output(store, each, aliases[path]) for path, each in made.items()}
     volumes = tuple(
         Volume(output, _preview(store, path, made, outputs))
         for path, output in outputs.items()
@@ -194,13 +212,25 @@ def _listed(
         lacking=entry.lacking,
         outputs=tuple(outputs.values()),
         volumes=volumes,
-        boxes=series.boxes or tuple(_boxes(store, made, volumes) if is_placed else ()),
+        boxes=series.boxes or tuple(_boxes(store, made, volumes) if tells.place else ()),
     )
 
 
-def _output(store: StorePath, made: Made) -> Output:
-    folder = store.annex.name
-    return Output(made.path, f"../../{quote(folder)}/{quote(key_file(made.key))}", made.size)
+def _aliases(anchor: str, paths: Iterable[str]) -> dict[str, str]:
+    """By path, names of a series' files that are made of its number alone."""
+    aliases: dict[str, str] = {}
+    for path in paths:
+        target, end = path.partition("/")[0], extension(path)
+        alias = f"{anchor}_{target}{end}"
+        while alias in aliases.values():
+            alias = f"{alias.removesuffix(end)}-{len(aliases) + 1}{end}"
+        aliases[path] = alias
+    return aliases
+
+
+def _output(store: StorePath, made: Made, alias: str) -> Output:
+    url = f"../../{quote(store.annex.name)}/{quote(key_file(made.key))}"
+    return Output(made.path, url, made.size, alias)
 
 
 def _preview(
@@ -214,6 +244,7 @@ def _preview(
     try:
         content = json.loads((store.annex / key_file(made[text].key)).read_bytes())
         window = content["window"]
+        json.dumps(content, ensure_ascii=False, allow_nan=False).encode()  # all of it can be shown
         return Preview(
             montage=outputs[montage],
             thumbnail=outputs[thumbnail],
@@ -225,7 +256,7 @@ def _preview(
             },
             window=(float(window["low"]), float(window["high"])),
         )
-    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+    except (OSError, ValueError, LookupError, TypeError, ArithmeticError, RecursionError):
         return None
 
 

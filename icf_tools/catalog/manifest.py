@@ -4,13 +4,19 @@ in: the Index before, Rows of visits that changed    out: the Index after, files
 """
 
 import json
+import re
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
+from typing import Any, TypeAlias
 
-from icf_tools.catalog.shards import Row, Shard, per_shard, read_rows, shard_of, split
+from icf_tools.catalog.shards import Row, Shard, is_whole, per_shard, read_rows, shard_of, split
+from icf_tools.model.visit import Visit
+
+Read: TypeAlias = Callable[[str], bytes | None]
+"""Gives the content of a file by its path in the folder of the manifest."""
 
 FORMAT = 1
 _CALL = "icf.manifest("
@@ -36,8 +42,10 @@ class Index:
     """The shards of a study, in the order of their visits."""
 
     study: str
-    stamp: str  #: of what all pages depend on, beside the visits
+    stamp: str  #: of what all pages depend on, beside the visits; empty while it is written
     items: tuple[Item, ...]
+    told: str = ""  #: digest of what the study lets be told
+    node: str = ""  #: digest of the node that datalad-catalog has of the study
 
     @property
     def visits(self) -> int:
@@ -72,6 +80,8 @@ def manifest_text(indexes: Iterable[Index], base: str) -> bytes:
             "visits": index.visits,
             "series": index.series,
             "stamp": index.stamp,
+            "told": index.told,
+            "node": index.node,
             "shards": [asdict(item) for item in index.items],
         }
         for index in indexes
@@ -80,24 +90,33 @@ def manifest_text(indexes: Iterable[Index], base: str) -> bytes:
     return f"{_CALL}{content});\n".encode()
 
 
-def read_index(path: Path, study: str) -> Index | None:
+def read_index(text: bytes | None, study: str) -> Index | None:
     """That of the study; None where there is none that can be read: all is made anew then."""
     try:
-        text = path.read_text(encoding="utf-8")
-        content = json.loads(text.removeprefix(_CALL).removesuffix(");\n"))
+        found = (text or b"").decode().removeprefix(_CALL).removesuffix(");\n")
+        content = json.loads(found)
         if content["format"] != FORMAT:
             return None
-        (found,) = (each for each in content["studies"] if each["study"] == study)
-        items = tuple(Item(**item) for item in found["shards"])
-        stamp = str(found["stamp"])
-    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        (mine,) = (each for each in content["studies"] if each["study"] == study)
+        items = tuple(map(_checked, mine["shards"]))
+        if any(item.first >= after.first for item, after in pairwise(items)):
+            return None
+        return Index(study, str(mine["stamp"]), items, str(mine["told"]), str(mine["node"]))
+    except (ValueError, LookupError, TypeError, RecursionError):
         return None
-    files = [PurePosixPath(file) for file in Index(study, stamp, items).files]
-    if any(file.parts[:-1] != (DATA,) for file in files):
-        return None
-    if any(item.first >= after.first for item, after in pairwise(items)):
-        return None
-    return Index(study, stamp, items)
+
+
+def _checked(raw: dict[str, Any]) -> Item:
+    item = Item(**raw)
+    files = [item.file] if item.boxes is None else [item.file, item.boxes]
+    if not all(re.fullmatch(rf"{DATA}/[0-9a-f]{{16}}\.js", file) for file in files):
+        raise ValueError(files)
+    counts = (item.visits, item.series, item.images, item.size)
+    if not all(type(count) is int and count >= 0 for count in counts):
+        raise ValueError(counts)
+    if not Visit.is_name(item.first):
+        raise ValueError(item.first)
+    return item
 
 
 def index_of(study: str, stamp: str, rows: Sequence[Row]) -> tuple[Index, dict[str, bytes]]:
@@ -108,12 +127,12 @@ def index_of(study: str, stamp: str, rows: Sequence[Row]) -> tuple[Index, dict[s
 
 
 def changed(
-    index: Index, changes: Mapping[str, Row | None], folder: Path
+    index: Index, changes: Mapping[str, Row | None], read: Read
 ) -> tuple[Index, dict[str, bytes]]:
     """With other rows for some visits, or without them; and the files that may be new.
 
     The same as index_of makes of all rows, and reads only the shards that change.
-    Raises OSError and ValueError where one of them is gone or broken, or all of them change.
+    Raises ValueError where one of them is gone or broken, or all of them change.
     """
     firsts = [item.first for item in index.items]
     touched: set[int] = set()
@@ -125,7 +144,7 @@ def changed(
     rows: dict[str, Row] = {}
     for place in sorted(touched):
         if place < len(index.items):
-            rows |= {row.visit: row for row in _read(index.items[place], folder)}
+            rows |= {row.visit: row for row in _read(index.items[place], read)}
     for visit, row in changes.items():
         rows.pop(visit, None)
         if row is not None:
@@ -140,7 +159,7 @@ def changed(
         _item(shard_of(some), files) for run in runs for some in split([rows[v] for v in run], per)
     ]
     items = sorted([*kept, *made], key=lambda item: item.first)
-    return Index(index.study, index.stamp, tuple(items)), files
+    return replace(index, items=tuple(items)), files
 
 
 def _runs(visits: list[str], firsts: list[str]) -> list[list[str]]:
@@ -161,6 +180,14 @@ def _item(shard: Shard, files: dict[str, bytes]) -> Item:
     return Item(file, boxes, shard.first, shard.visits, shard.series, shard.images, shard.size)
 
 
-def _read(item: Item, folder: Path) -> list[Row]:
-    boxes = None if item.boxes is None else (folder / item.boxes).read_bytes()
-    return read_rows((folder / item.file).read_bytes(), boxes)
+def read_shard(read: Read, name: str) -> bytes:
+    """The script of this name. Raises ValueError where it is not there, or is another one."""
+    script = read(name)
+    if script is None or not is_whole(script, PurePosixPath(name).stem):
+        raise ValueError(name)
+    return script
+
+
+def _read(item: Item, read: Read) -> list[Row]:
+    boxes = None if item.boxes is None else read_shard(read, item.boxes)
+    return read_rows(read_shard(read, item.file), boxes)

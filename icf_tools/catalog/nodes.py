@@ -86,7 +86,7 @@ def node_path(dataset_id: str, version: str, directory: str = "") -> PurePosixPa
 
 def node_text(node: Mapping[str, Any]) -> bytes:
     """The content of the file."""
-    return json.dumps(node, separators=(",", ":")).encode() + b"\n"
+    return json.dumps(node, separators=(",", ":"), allow_nan=False).encode() + b"\n"
 
 
 def home(study: str) -> Node:
@@ -131,7 +131,7 @@ def visit_entry(listing: Listing) -> Node:
         "name": visit.visit,
         "authors": [],  # the page's filter fails without
         "keywords": _keywords(listing),
-        "source_time": listing.facts.timestamp,
+        "source_time": listing.timestamp,
         "images": listing.images,
         "size": listing.facts.size,
     }
@@ -166,7 +166,7 @@ def visit_node(listing: Listing, files: Iterable[File] = ()) -> Node:
         # The page writes it behind `datalad clone`. A shell would split it at each &, and
         # what is cloned then is empty.
         dataset["url"] = f"{quote(listing.clone_url)} {quote(visit.visit)}"
-    return dataset | _sources(listing.facts.timestamp, dataset)
+    return dataset | _sources(listing.timestamp, dataset)
 
 
 def content_nodes(listing: Listing, files: Iterable[File]) -> Iterator[tuple[PurePosixPath, Node]]:
@@ -204,7 +204,7 @@ def _from_catalog(url: str) -> str:
 def _tree(listing: Listing, files: Iterable[File]) -> dict[str, list[Node]]:
     """What each directory holds, by its path; the top's is empty."""
     names = {"dataset_id": visit_id(listing.visit), "dataset_version": visit_version(listing)}
-    source = {"sources": [_source(listing.facts.timestamp)]}
+    source = {"sources": [_source(listing.timestamp)]}
     found: dict[str, list[Node]] = {"": []}
 
     def within(path: str) -> list[Node]:

@@ -219,7 +219,7 @@ def _long(values: str | list[str]) -> tuple[str, ...]:
 
 
 def _json(content: Mapping[str, list[Scalar]] | Json) -> str:
-    return json.dumps(content, separators=(",", ":"))
+    return json.dumps(content, separators=(",", ":"), allow_nan=False)
 
 
 def _stem(script: bytes) -> str:
@@ -230,6 +230,19 @@ def _script(content: Json, level: int) -> bytes:
     """The data, packed: whether a web server packs what it sends is not known here."""
     packer = zlib.compressobj(level, wbits=-15)
     packed = packer.compress(_json(content).encode()) + packer.flush()
+    return _call(packed)
+
+
+def is_whole(script: bytes, stem: str) -> bool:
+    """Whether it is the script that has this stem, and nothing else."""
+    try:
+        packed = b64decode(script[_PACKED], validate=True)
+    except ValueError:
+        return False
+    return script == _call(packed) and _stem(script) == stem
+
+
+def _call(packed: bytes) -> bytes:
     stem = sha256(packed).hexdigest()[:16].encode()
     return b'icf.data("%s","%s");\n' % (stem, b64encode(packed))
 

@@ -7,15 +7,16 @@ The pages follow from the store: made anew they are the same to the byte.
 
 import json
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
 from icf_tools.catalog import nodes
-from icf_tools.catalog.assets import pages_of, static_files
-from icf_tools.catalog.listing import Listing, list_visit
+from icf_tools.catalog.assets import STATIC, asset_names, pages_of, static_files
+from icf_tools.catalog.folder import claim, put_all, read, remove_others
+from icf_tools.catalog.listing import list_visit
 from icf_tools.catalog.manifest import (
     DATA,
     Index,
@@ -27,19 +28,31 @@ from icf_tools.catalog.manifest import (
 from icf_tools.catalog.pages import Pages
 from icf_tools.catalog.shards import Row, row_of
 from icf_tools.catalog.view import view_page
-from icf_tools.errors import Damaged
+from icf_tools.errors import Damaged, IcfError
 from icf_tools.index.records import NoMetadata, read_items
 from icf_tools.model.progress import Progress
 from icf_tools.model.url import checked_url
 from icf_tools.model.visit import CatalogPath, StorePath, Visit
 from icf_tools.settings import Settings
-from icf_tools.store.deposit import NoStudy, NoVisit, visits_of
-from icf_tools.store.files import locked_catalog, put
+from icf_tools.store.deposit import NoStore, NoStudy, NoVisit, visits_of, visits_with_metadata
+from icf_tools.store.files import locked_catalog
 
-MANIFEST = "manifest.js"
-_DATA = f"search/{DATA}"
-_OURS = ("view", "search", "static", "metadata", "assets", "artwork", "templates", "schema")
+_VIEW, _SEARCH = PurePosixPath("view"), PurePosixPath("search")
+MANIFEST = _SEARCH / "manifest.js"
+_HOMES = (PurePosixPath("index.html"), PurePosixPath("config.json"), _SEARCH / "index.html")
+_SHELL = map(PurePosixPath, ("metadata", "assets", "artwork", "templates", "schema"))
+_OURS = (_VIEW, _SEARCH, STATIC, *_SHELL)
 """Folders in which nothing else is left."""
+
+_BROKEN = (
+    *(ArithmeticError, AttributeError, LookupError, OSError, RecursionError, TypeError),
+    ValueError,
+)
+"""What comes of files that are not as their formats have them."""
+
+
+class BadVisit(Damaged):
+    message = "visit {} has a file that cannot be read, or holds what cannot be shown ({}); mend it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +99,10 @@ class _Study:
     def page(self) -> Path:
         return self.place.search / "index.html"
 
+    def nodes_of(self, visit: str) -> PurePosixPath:
+        """The folder of a visit's nodes."""
+        return nodes.METADATA / nodes.visit_id(Visit(self.name, visit))
+
     @property
     def node(self) -> PurePosixPath:
         """Of datalad-catalog, with all visits."""
@@ -96,22 +113,47 @@ class _Study:
         """Keywords of elements that are dates."""
         return [tag.keyword for tag in self.settings.tags if tag.vr == "DA"]
 
-    def listing(self, visit: str) -> Listing:
-        store = StorePath(self.root, Visit(self.name, visit))
-        return list_visit(store, self.settings, self.deposit_url)
+    @property
+    def told(self) -> str:
+        """Digest of what it lets be told."""
+        return told(self.settings)
 
-    def visit_files(self, listing: Listing) -> dict[PurePosixPath, bytes]:
-        """The pages of a visit, by their path in the catalog."""
-        files: tuple[nodes.File, ...] = ()
-        if self.settings.brand.content:
-            files = nodes.dataset_files(listing, read_items(StorePath(self.root, listing.visit)))
-        names = nodes.visit_id(listing.visit), nodes.visit_version(listing)
-        view = view_page(listing, self.pages, deposit_url=self.deposit_url)
-        return {
-            PurePosixPath("view", f"{listing.visit.visit}.html"): view.encode(),
-            **{path: nodes.node_text(node) for path, node in nodes.content_nodes(listing, files)},
-            nodes.node_path(*names): nodes.node_text(nodes.visit_node(listing, files)),
-        }
+    def visit(self, name: str) -> "_Made":
+        """What is made of a visit. Raises NoMetadata, and Damaged whatever is wrong with it."""
+        store = StorePath(self.root, Visit(self.name, name))
+        try:
+            listing = list_visit(store, self.settings, self.deposit_url)
+            files: tuple[nodes.File, ...] = ()
+            if self.settings.brand.content:
+                files = nodes.dataset_files(listing, read_items(store))
+            names = nodes.visit_id(listing.visit), nodes.visit_version(listing)
+            view = view_page(listing, self.pages, deposit_url=self.deposit_url)
+            return _Made(
+                row_of(listing, self.dates),
+                nodes.visit_entry(listing),
+                {
+                    _view(name): view.encode(),
+                    **{path: nodes.node_text(n) for path, n in nodes.content_nodes(listing, files)},
+                    nodes.node_path(*names): nodes.node_text(nodes.visit_node(listing, files)),
+                },
+            )
+        except _BROKEN as err:
+            raise BadVisit(store.visit, type(err).__name__) from err
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """What a catalog has of a visit."""
+
+    row: Row  #: of the search index
+    entry: nodes.Node  #: in the study's node
+    files: dict[PurePosixPath, bytes]  #: by their path in the catalog
+
+
+def told(settings: Settings) -> str:
+    """Digest of what settings let be told of visits, so that a catalog by others is known."""
+    said = repr((settings.tags, settings.previews))
+    return sha256(said.encode()).hexdigest()[:16]
 
 
 def catalog(
@@ -126,23 +168,37 @@ def catalog(
     """Write the pages of all visits; or of one, where those of the others are up to date.
 
     `deposit_url` is where the store's folder is served; without one the pages say
-    what is on record. Visits that the store has no more leave it. Raises NoStudy, NoVisit,
-    NoLogo, BadUrl, CatalogLocked; of one visit NoMetadata, BadMetadata, BadReport and
-    BadVersions, too.
+    what is on record. Visits that the store has no more, or no metadata of, leave it.
+    Raises NoStore, NoStudy, NoVisit, NoLogo, BadUrl, NotOurs, OddFile, CatalogLocked; of one visit
+    NoMetadata, BadMetadata, BadReport, BadVersions and BadVisit, too.
     """
+    if not root.is_dir():
+        raise NoStore(root)
     if not (root / study).is_dir():
         raise NoStudy(study, root)
     about = _Study.of(root, study, settings, deposit_url)
     with locked_catalog(about.place):
-        there = {each.visit for each in visits_of(root, study)}
-        if visit is not None:
-            before = _Before.read(about)
-            listing = about.listing(visit) if visit in there else None
-            if listing is None and (before is None or visit not in before.entries):
-                raise NoVisit(Visit(study, visit), root)
-            if before is not None and (done := _update(about, before, visit, listing, there)):
-                return done
-        return _rebuild(about, there, progress)
+        known = [each.visit for each in visits_of(root, study)]
+        if not known and not about.place.folder.exists():
+            raise NoStudy(study, root)
+        if visit is None:
+            return _rebuild(about, known, progress)
+        before = _Before.read(about)
+        if visit not in known and (before is None or visit not in before.entries):
+            raise NoVisit(Visit(study, visit), root)
+        trouble: IcfError | None = None
+        made = None
+        try:
+            made = about.visit(visit) if visit in known else None
+        except (NoMetadata, Damaged) as err:  # its page leaves the catalog before this is told
+            trouble = err
+        if before is None or not (done := _update(about, before, visit, made)):
+            if trouble is not None:
+                raise trouble
+            return _rebuild(about, known, progress)
+        if trouble is not None:
+            raise trouble
+        return done
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,89 +210,113 @@ class _Before:
 
     @classmethod
     def read(cls, about: _Study) -> "_Before | None":
-        """None where all is to be made again."""
-        index = read_index(about.place.search / MANIFEST, about.name)
+        """None where all is to be made again: it is of other settings, broken or half written."""
+        place = about.place
+        index = read_index(read(place, MANIFEST), about.name)
         if index is None or index.stamp != about.stamp:
             return None
-        try:
-            node = json.loads((about.place.folder / about.node).read_bytes())
-            entries = {str(entry["dataset_path"]): entry for entry in node["subdatasets"]}
-        except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        node = read(place, about.node)
+        if node is None or _digest(node) != index.node:
             return None
-        return cls(index, entries) if len(entries) == index.visits else None
+        entries = {str(each["dataset_path"]): each for each in json.loads(node)["subdatasets"]}
+        try:
+            pages = set(os.listdir(place.folder / _VIEW))
+            static = set(os.listdir(place.static))
+        except OSError:
+            return None
+        if pages != {f"{name}.html" for name in entries} or not static >= asset_names():
+            return None
+        if not all((place.folder / path).is_file() for path in _HOMES):
+            return None
+        return cls(index, entries)
 
 
-def _update(
-    about: _Study, before: _Before, visit: str, listing: Listing | None, there: Collection[str]
-) -> Catalogued | None:
-    """Replace one visit, and let go those that are no more; None where shards are broken."""
-    gone = sorted(before.entries.keys() - there)
+def _update(about: _Study, before: _Before, visit: str, made: _Made | None) -> Catalogued | None:
+    """Replace one visit, and let go those that are no more; None where shards are broken.
+
+    What is to go goes first: a run that is stopped leaves nothing of it.
+    """
+    place = about.place
+    gone = before.entries.keys() - visits_with_metadata(about.root, about.name)
+    if made is None and visit in before.entries:
+        gone.add(visit)
     changes: dict[str, Row | None] = dict.fromkeys(gone)
-    entries = {name: entry for name, entry in before.entries.items() if name in there}
-    files: dict[PurePosixPath, bytes] = {}
-    if listing is not None:
-        changes[visit] = row_of(listing, about.dates)
-        entries[visit] = nodes.visit_entry(listing)
-        files = about.visit_files(listing)
+    entries = {name: entry for name, entry in before.entries.items() if name not in gone}
+    if made is not None:
+        changes[visit] = made.row
+        entries[visit] = made.entry
     try:
-        index, shards = changed(before.index, changes, about.place.search)
-    except (OSError, ValueError):
+        index, shards = changed(before.index, changes, lambda name: read(place, _SEARCH / name))
+    except ValueError:
         return None
-    made = put_all(about.place, files)
-    _put_index(about, index, shards, entries)
-    remove_others(about.place, _DATA, (f"search/{file}" for file in index.files))
-    for name in changes:
-        nodes_of = str(nodes.METADATA / nodes.visit_id(Visit(about.name, name)))
-        remove_others(about.place, nodes_of, map(str, files))
+    _begin(about)
     for name in gone:
-        about.place.view(name).unlink(missing_ok=True)
+        remove_others(place, _view(name), ())
+        remove_others(place, about.nodes_of(name), ())
+    is_new = made is not None and put_all(place, made.files)
+    _put_index(about, index, shards, entries)
+    remove_others(place, _SEARCH / DATA, (_SEARCH / file for file in index.files))
+    if made is not None:
+        remove_others(place, about.nodes_of(visit), made.files)
     return Catalogued(
         page=about.page,
         visits=index.visits,
         series=index.series,
-        made=(visit,) if made else (),
-        gone=tuple(gone),
+        made=(visit,) if is_new else (),
+        gone=tuple(sorted(gone)),
     )
 
 
-def _rebuild(about: _Study, there: Collection[str], progress: Progress) -> Catalogued:
+def _rebuild(about: _Study, known: Collection[str], progress: Progress) -> Catalogued:
     """Make all pages, and remove what is none of them."""
     place = about.place
-    expected = {str(path) for path in _put_shell(about)}
+    _begin(about)
+    was = {path.stem for path in (place.folder / _VIEW).glob("*.html")}
+    expected = set(_put_shell(about))
     rows: list[Row] = []
     entries: dict[str, nodes.Node] = {}
-    made: list[str] = []
+    new: list[str] = []
     left_out: list[tuple[Visit, str]] = []
     damaged = 0
-    for done, visit in enumerate(sorted(there)):
-        progress("writing pages", done, len(there))
+    for done, name in enumerate(sorted(known)):
+        progress("writing pages", done, len(known))
         try:
-            listing = about.listing(visit)
+            made = about.visit(name)
         except (NoMetadata, Damaged) as err:
             damaged += isinstance(err, Damaged)
-            left_out.append((Visit(about.name, visit), str(err)))
+            left_out.append((Visit(about.name, name), str(err)))
             continue
-        files = about.visit_files(listing)
-        rows.append(row_of(listing, about.dates))
-        entries[visit] = nodes.visit_entry(listing)
-        if put_all(place, files):
-            made.append(visit)
-        expected.update(map(str, files))
+        rows.append(made.row)
+        entries[name] = made.entry
+        if put_all(place, made.files):
+            new.append(name)
+        expected.update(made.files)
+    for folder in (_VIEW, nodes.METADATA):  # before the index, as above
+        remove_others(place, folder, {*expected, about.node})
     index, shards = index_of(about.name, about.stamp, rows)
-    was = {path.stem for path in place.folder.glob("view/*.html")}
-    expected.update(map(str, _put_index(about, index, shards, entries)))
-    expected.update(f"search/{file}" for file in index.files)
+    expected.update(_put_index(about, index, shards, entries))
+    expected.update(_SEARCH / file for file in index.files)
     for folder in _OURS:
         remove_others(place, folder, expected)
     return Catalogued(
         page=about.page,
         visits=index.visits,
         series=index.series,
-        made=tuple(made),
+        made=tuple(new),
         gone=tuple(sorted(was - entries.keys())),
         left_out=tuple(left_out),
         damaged=damaged,
     )
+
+
+def _begin(about: _Study) -> None:
+    """Have the folder say that it is being written: whoever finds it so makes all of it again."""
+    claim(about.place)
+    index = read_index(read(about.place, MANIFEST), about.name)
+    if index is None:
+        remove_others(about.place, MANIFEST, ())
+    else:
+        put_all(about.place, {MANIFEST: manifest_text([replace(index, stamp="")], "../")})
 
 
 def _put_shell(about: _Study) -> Iterator[PurePosixPath]:
@@ -249,12 +329,9 @@ def _put_shell(about: _Study) -> Iterator[PurePosixPath]:
     elements = [element for element in about.settings.elements if element.enabled]
     search = about.pages.render("search.html", site=False, study=about.name, elements=elements)
     files[PurePosixPath("search/index.html")] = search.encode()
-    url = about.deposit_url or ""
-    address = (
-        f"{url}/{about.name}"
-        if url.startswith("http")
-        else f"https://data.example.org/store/{about.name}"
-    )
+    address = f"{about.deposit_url or ''}/{about.name}"
+    if not address.startswith("http"):
+        address = f"https://data.example.org/store/{about.name}"
     path = urlsplit(address).path
     readme = about.pages.render("README.md", study=about.name, base=address, path=path)
     files[PurePosixPath("README.md")] = readme.encode()
@@ -267,27 +344,18 @@ def _put_index(
     about: _Study, index: Index, shards: Mapping[str, bytes], entries: Mapping[str, nodes.Node]
 ) -> Collection[PurePosixPath]:
     """Write what tells of all visits, the manifest after the shards."""
-    node = nodes.study_node(about.name, about.pages.brand, entries.values())
-    files = {PurePosixPath("search", name): content for name, content in shards.items()}
-    files[about.node] = nodes.node_text(node)
-    files[PurePosixPath("search", MANIFEST)] = manifest_text([index], "../")
+    node = nodes.node_text(nodes.study_node(about.name, about.pages.brand, entries.values()))
+    index = replace(index, told=about.told, node=_digest(node))
+    files = {_SEARCH / name: content for name, content in shards.items()}
+    files[about.node] = node
+    files[MANIFEST] = manifest_text([index], "../")
     put_all(about.place, files)
     return files.keys()
 
 
-def put_all(place: CatalogPath, files: Mapping[PurePosixPath, bytes]) -> bool:
-    """Whether one of them was not there as it is now."""
-    return bool(sum([put(place.folder / path, content) for path, content in files.items()]))
+def _digest(content: bytes) -> str:
+    return sha256(content).hexdigest()[:16]
 
 
-def remove_others(place: CatalogPath, folder: str, expected: Iterable[str]) -> None:
-    """Remove the files below a folder of the catalog that are none of those, and empty folders."""
-    keep = frozenset(expected)
-    for path, folders, names in os.walk(place.folder / folder, topdown=False):
-        within = Path(path)
-        for name in names:
-            if (within / name).relative_to(place.folder).as_posix() not in keep:
-                (within / name).unlink()
-        for name in folders:
-            if not (within / name).is_symlink() and not any((within / name).iterdir()):
-                (within / name).rmdir()
+def _view(visit: str) -> PurePosixPath:
+    return _VIEW / f"{visit}.html"

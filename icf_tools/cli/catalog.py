@@ -30,7 +30,9 @@ def catalog(
     ] = None,
     visit: Annotated[
         str | None,
-        typer.Argument(metavar="VISIT", help="The only visit that is new or other."),
+        typer.Argument(
+            metavar="VISIT", help="The visit that is new, or changed; all of them unless given."
+        ),
     ] = None,
     site: Annotated[
         bool, typer.Option("--site", help="Join the search pages of all studies in one.")
@@ -61,7 +63,7 @@ def catalog(
     if url is None:
         report.note(
             "no deposit URL is known, so pages show the one that a visit was deposited with; "
-            "write deposit_url into site.yaml"
+            "give --deposit-url, or write deposit_url into site.yaml or study.yaml"
         )
     counts = f"{done.visits} visits, {done.series} series"
     lines = [

@@ -4,6 +4,7 @@ It is state: from the tarball and these records the deposit can be made again.
 """
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -103,6 +104,9 @@ def _version(item: dict[str, Any]) -> Version:
     )
     if not all(isinstance(text, str) for text in (*texts, change.title, *change.gone)):
         raise TypeError(rest)
+    if not all(re.fullmatch("[0-9a-f]{40}([0-9a-f]{24})?", each) for each in texts[2:]):
+        raise ValueError(texts)
+    "".join((*texts, change.title)).encode()  # what is no text cannot be written
     if type(rest["timestamp"]) is not int:
         raise TypeError(rest)
     for path, key in change.added.items():

@@ -181,6 +181,8 @@ def _entry(item: dict[str, Any]) -> Entry:
     rest["outputs"] = tuple(map(_made, rest["outputs"]))
     if rest["status"] not in get_args(Status):
         raise ValueError(rest["status"])
+    for text in (rest["reason"], *dict(rest["lacking"]).values()):
+        text.encode()  # what is no text, or cannot be written, is none of ours
     return Entry(uid, number, **rest)
 
 

@@ -68,7 +68,7 @@ def read_series(store: StorePath, facts: TarballFacts, tags: Collection[Tag]) ->
         series = [images.series(key[0], given) for key, images in found.items()]
     except KeyError as err:
         raise BadMetadata(store.dicoms_json, f"an image has no {err.args[0]!r}") from err
-    except (TypeError, ValueError, AttributeError, RecursionError) as err:
+    except (TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as err:
         raise BadMetadata(store.dicoms_json, "a value has the wrong type") from err
     return tuple(sorted(series, key=lambda each: (each.number, each.uid)))
 
@@ -97,7 +97,7 @@ class _Images:
 
     def add(self, item: dict[str, Any]) -> None:
         self.count += 1
-        self.size += item["size"]
+        self.size += _size(item["size"])
         for keyword in self.wanted.intersection(item):
             value = item[keyword]
             if value == "" or value is None:
@@ -106,6 +106,7 @@ class _Images:
                 self._add_list(keyword, value)
             else:
                 self.values.setdefault(keyword, {})[value] = None
+                self.lists.pop(keyword, None)
         orientation, position = [
             item.get(key) or self.common.get(key) for key in (_ORIENTATION, _POSITION)
         ]
@@ -126,12 +127,18 @@ class _Images:
         for keyword in self.wanted.intersection(self.common):
             value = self.common[keyword]
             values[keyword] = tuple(_clean(value if isinstance(value, list) else [value]))
-        number = values.get("SeriesNumber", (0,))[0]
+        number = next(iter(values.get("SeriesNumber", ())), 0)
         is_placed = PLACE.issubset(given) and "MOSAIC" not in values.get("ImageType", ())
         boxes = self.boxes.all(values) if is_placed else ()
         frame = str(self.common.get(_FRAME, "")) if _FRAME in given else ""
         found = dict(sorted(values.items()))
         return Series(uid, int(number), self.count, self.size, found, boxes, frame)
+
+
+def _size(count: Any) -> int:
+    if type(count) is not int or count < 0:
+        raise ValueError(count)
+    return count
 
 
 def _clean(values: Iterable[Scalar]) -> Iterator[Scalar]:

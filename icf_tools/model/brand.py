@@ -27,6 +27,7 @@ class Brand:
 
 
 NO_BRAND = Brand()
+_READABLE = 4.5  # WCAG 2.2, 1.4.3
 
 
 class BadBrand(ValueError):
@@ -43,6 +44,9 @@ def brand_of(raw: Mapping[str, Any]) -> Brand:
     for key in ("link_color", "link_hover_color"):
         if raw.get(key) and not re.fullmatch("#([0-9a-fA-F]{3}){1,2}", raw[key]):
             raise BadBrand((key,), f"{raw[key]!r} is not a colour; write it as in '#0a6b3c'")
+        if raw.get(key) and (contrast := _contrast(raw[key])) < _READABLE:
+            said = f"it is too light to be read on white ({contrast:.1f} to 1); links need 4.5"
+            raise BadBrand((key,), said)
     logo = raw.get("logo") or ""
     if logo and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*\.(svg|png|jpe?g|webp|gif)", logo):
         said = f"{logo!r} is not the name of a picture beside this file (svg, png, jpg, webp, gif)"
@@ -52,5 +56,13 @@ def brand_of(raw: Mapping[str, Any]) -> Brand:
         if not re.fullmatch(r"(https?://|mailto:)[!-~]+", url):
             said = f"{url!r} is not a link; begin it with https://, http:// or mailto:"
             raise BadBrand(("links", label), said)
-    given = {key: value for key, value in raw.items() if value is not None}
-    return Brand(**given | {"links": tuple(links.items())})
+    return Brand(**{**raw, "links": tuple(links.items())})
+
+
+def _contrast(color: str) -> float:
+    """To white. Source: WCAG 2.2, contrast ratio and relative luminance."""
+    digits = color[1:] if len(color) == 7 else "".join(2 * digit for digit in color[1:])
+    parts = (int(digits[place : place + 2], 16) / 255 for place in (0, 2, 4))
+    linear = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts)
+    luminance = sum(weight * c for weight, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+    return 1.05 / (luminance + 0.05)

@@ -74,7 +74,7 @@ DEFAULT = (
     _default(_N, "FlipAngle", "Flip angle (degrees)"),
     _default(_N, "MagneticFieldStrength", "Field strength (T)"),
     _default(_N, IMAGES, "Images in the series"),
-    _default(_D, STATUS, "Derivatives"),
+    _default(_D, STATUS, "Conversion"),
     _default(ElementType.SPHERE, COVERAGE, "Covers a sphere (patient coordinates, mm)"),
 )
 """Where nothing is settled. The page leaves out what no series has."""

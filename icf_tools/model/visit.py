@@ -198,7 +198,8 @@ class CatalogPath:
 
     @property
     def lock(self) -> Path:
-        return self.folder.parent / ".catalog.lock"
+        """No visit has one of this name: no identifier has the `%`."""
+        return self.folder.parent / ".%catalog.lock"
 
     @property
     def static(self) -> Path:

@@ -149,6 +149,17 @@ def _visits(root: Path) -> Iterator[Visit]:
             yield from visits_of(root, study.name)
 
 
+def visits_with_metadata(root: Path, study: str) -> set[str]:
+    """The names of those that have both metadata files."""
+    names = os.listdir(root / study)
+    any_of_it = StorePath(root, Visit(study, "any"))
+    ends = [
+        file.name.removeprefix("any") for file in (any_of_it.tarball_json, any_of_it.dicoms_json)
+    ]
+    found = [{name.removesuffix(end) for name in names if name.endswith(end)} for end in ends]
+    return set.intersection(*found)
+
+
 def visits_of(root: Path, study: str) -> list[Visit]:
     """The visits of a study, sorted."""
     if not Visit.is_name(study):

@@ -92,23 +92,8 @@ def _locked(path: Path, root: Path, patience: float, refusal: Locked) -> Iterato
         lock.release()
 
 
-def put(path: Path, content: bytes) -> bool:
-    """Have a file with this content, and its folder; False where it was there.
-
-    For what can be made again: a crash of the machine may lose it.
-    Raises CannotWrite and NoRoom.
-    """
-    try:
-        if path.read_bytes() == content:
-            return False
-    except FileNotFoundError:
-        _make_folder(path.parent)
-    with new_file(path, replace=True, durable=False) as out:
-        out.write(content)
-    return True
-
-
-def _make_folder(folder: Path) -> None:
+def make_folder(folder: Path) -> None:
+    """Have a folder, with those above it. Raises CannotWrite and NoRoom."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except PermissionError as err:

@@ -1,6 +1,7 @@
 """The search index: what is written reads back equal, and grows as if made at once."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import strategies as some
 
 from icf_tools.catalog.manifest import (
     Index,
+    Read,
     changed,
     index_of,
     manifest_text,
@@ -40,6 +42,14 @@ NAMES = [f"P{number:04}" for number in range(1500)]
 
 def row(visit: str, *series: SeriesRow) -> Row:
     return Row(visit, 1000, (("StudyDate", ("20240101",)),), URL, series)
+
+
+def reader(folder: Path) -> Read:
+    def read(name: str) -> bytes | None:
+        path = folder / name
+        return path.read_bytes() if path.exists() else None
+
+    return read
 
 
 def rows(names: list[str]) -> list[Row]:
@@ -101,7 +111,7 @@ def test_changed_is_as_if_made_at_once(
         have = have - gone | new
         changes: dict[str, Row | None] = dict.fromkeys(gone)
         changes |= {each.visit: each for each in rows(sorted(new))}
-        index, files = changed(index, changes, folder)
+        index, files = changed(index, changes, reader(folder))
         assert index == index_of("study", "stamp", rows(sorted(have)))[0]
 
 
@@ -111,7 +121,7 @@ def test_only_shards_that_change_are_read_and_written(tmp_path: Path) -> None:
     item = [item for item in index.items if item.first <= "P0700"][-1]
     for file in (item.file, item.boxes):
         (tmp_path / str(file)).write_bytes(files[str(file)])
-    after, written = changed(index, {"P0700": row("P0700")}, tmp_path)
+    after, written = changed(index, {"P0700": row("P0700")}, reader(tmp_path))
     assert len(written) == 2
     assert after.files - index.files == written.keys()
     assert after.series == index.series - 1
@@ -125,7 +135,7 @@ def test_very_many_visits_have_larger_shards(tmp_path: Path) -> None:
         for name, content in files.items():
             (tmp_path / name).write_bytes(content)
         with pytest.raises(ValueError, match="other shards"):
-            changed(index, others, tmp_path)
+            changed(index, others, reader(tmp_path))
     few, many_items = (index_of("study", "", many[:count])[0].items for count in (2047, 2048))
     assert len(many_items) < len(few)
 
@@ -133,11 +143,12 @@ def test_very_many_visits_have_larger_shards(tmp_path: Path) -> None:
 def test_the_manifest_reads_back_equal(tmp_path: Path) -> None:
     index, _ = index_of("study", "stamp", rows(NAMES[:400]))
     other, _ = index_of("other", "", [])
+    index = replace(index, told="a", node="b")
     path = tmp_path / "manifest.js"
     path.write_bytes(manifest_text([index, other], "../../{study}/catalog/"))
-    assert read_index(path, "study") == index
-    assert read_index(path, "other") == Index("other", "", ())
-    assert read_index(path, "none") is None
+    assert read_index(path.read_bytes(), "study") == index
+    assert read_index(path.read_bytes(), "other") == Index("other", "", ())
+    assert read_index(path.read_bytes(), "none") is None
     content = json.loads(path.read_text().removeprefix("icf.manifest(").removesuffix(");\n"))
     assert content["studies"][0]["base"] == "../../study/catalog/"
     assert content["studies"][0]["visits"] == 400
@@ -152,6 +163,11 @@ def test_the_manifest_reads_back_equal(tmp_path: Path) -> None:
         ("data/", "data/../../"),
         ('"visits"', '"visit"'),
         ('"stamp"', '"stomp"'),
+        ('"visits":', '"visits":-'),
+        ('"visits":', '"visits":1.'),
+        ('"first":"P', '"first":"../P'),
+        ('"file":"', '"file":5,"x":"'),
+        (".js", ".html"),
     ],
 )
 def test_a_manifest_that_is_none(tmp_path: Path, old: str, new: str) -> None:
@@ -160,9 +176,9 @@ def test_a_manifest_that_is_none(tmp_path: Path, old: str, new: str) -> None:
     text = manifest_text([index], "../").decode()
     assert old in text
     path.write_text(text.replace(old, new))
-    assert read_index(path, "study") is None
+    assert read_index(path.read_bytes(), "study") is None
     path.write_text(text[: len(text) // 2])
-    assert read_index(path, "study") is None
+    assert read_index(path.read_bytes(), "study") is None
 
 
 def test_a_broken_shard_is_noticed(tmp_path: Path) -> None:
@@ -170,6 +186,11 @@ def test_a_broken_shard_is_noticed(tmp_path: Path) -> None:
     for broken in (b"", shard.data[:40], shard.data.replace(b'","', b'","AAAA', 1)):
         with pytest.raises(ValueError, match=r"."):
             read_rows(broken, shard.boxes)
-    with pytest.raises(OSError, match="No such file"):
-        index, _ = index_of("study", "stamp", rows(NAMES[:3]))
-        changed(index, {"P0001": None}, tmp_path)
+    (tmp_path / "data").mkdir()
+    index, files = index_of("study", "stamp", rows(NAMES[:3]))
+    for content in (None, b"", shard_of(rows(NAMES[3:4])).data, b'icf.data("a","b");alert(1)\n'):
+        for name in files:
+            if content is not None:
+                (tmp_path / name).write_bytes(content)
+        with pytest.raises(ValueError, match="data/"):
+            changed(index, {"P0001": None}, reader(tmp_path))

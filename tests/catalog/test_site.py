@@ -52,8 +52,9 @@ def test_it_joins_the_studies(root: Path) -> None:
     found = content(root)
     assert b"../ageing/catalog/search/index.html" in found["index.html"]
     manifest = CatalogPath(root, None).search / "manifest.js"
-    index = read_index(manifest, "memory")
-    assert index == read_index(CatalogPath(root, "memory").search / "manifest.js", "memory")
+    mine = CatalogPath(root, "memory").search / "manifest.js"
+    index = read_index(manifest.read_bytes(), "memory")
+    assert index == read_index(mine.read_bytes(), "memory")
     assert index is not None
     assert all(f"search/{file}" in found for file in index.files)
     assert b'"base":"../../memory/catalog/"' in manifest.read_bytes()
@@ -103,13 +104,28 @@ def test_nothing_there(root: Path, tmp_path: Path) -> None:
     assert not (root / "catalog").exists()
 
 
-def test_a_study_that_is_called_as_the_folder_is(root: Path, tmp_path: Path) -> None:
-    store = StorePath(root, Visit("catalog", "P1"))
-    add(dicoms.visit(tmp_path / "in2"), store, store_url=URL, tags=RECORDED)
-    write(root, "catalog")
+def test_a_catalog_by_older_settings_is_not_joined(root: Path) -> None:
+    catalog_site(root, Settings())
+    (root / "memory" / "study.yaml").write_text("deny: [SeriesDescription]")
     done = catalog_site(root, Settings())
-    assert done.studies == ("ageing", "catalog", "memory")
-    assert store.tarball.exists()
-    assert (root / "catalog" / "catalog" / "view" / "P1.html").exists()
-    write(root, "catalog")
-    assert (root / "catalog" / "search" / "index.html").exists()
+    assert done.studies == ("ageing",)
+    assert "older settings; run icf catalog memory" in dict(done.left_out)["memory"]
+    assert b"memory" not in b"".join(content(root).values())
+
+
+def test_shards_are_looked_at(root: Path) -> None:
+    for shard in (root / "memory" / "catalog" / "search" / "data").glob("*.js"):
+        shard.write_text('alert("from memory");')
+    assert catalog_site(root, Settings()).studies == ("ageing",)
+    assert b"from memory" not in b"".join(content(root).values())
+
+
+def test_the_last_study_leaves(root: Path) -> None:
+    catalog_site(root, Settings())
+    for study in ("memory", "ageing", "new"):
+        (root / study / "study.yaml").write_text("catalog: {site: false}")
+    done = catalog_site(root, Settings())
+    assert (done.studies, done.damaged) == ((), 0)
+    found = content(root)
+    assert not any(name.startswith("search/data/") for name in found)
+    assert b"memory" not in b"".join(found.values())

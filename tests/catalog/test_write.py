@@ -152,7 +152,7 @@ def test_a_visit_that_is_gone_leaves(root: Path) -> None:
     remove(root, "P1")
     assert write(root).gone == ("P1",)
     assert write(root).visits == 0
-    assert content(root) == anew(root)
+    assert not any(name.startswith(("view/", "search/data/")) for name in content(root))
 
 
 def test_several_at_once_lose_none(root: Path, tmp_path: Path) -> None:
@@ -172,7 +172,7 @@ def test_several_at_once_lose_none(root: Path, tmp_path: Path) -> None:
     ]
     assert [process.wait(60) for process in running] == [0] * len(running)
     assert content(root) == anew(root)
-    index = read_index(CatalogPath(root, STUDY).search / "manifest.js", STUDY)
+    index = read_index((CatalogPath(root, STUDY).search / "manifest.js").read_bytes(), STUDY)
     assert index is not None
     assert index.visits == 9
 
@@ -207,29 +207,32 @@ def test_a_kill_leaves_what_the_next_run_completes(root: Path, tmp_path: Path, f
     program = """
 import os, signal, sys
 from pathlib import Path
-from icf_tools.catalog import write
+from icf_tools.catalog import folder, write
 from icf_tools.settings import Settings
 left = int(sys.argv[2])
-real = write.put
-def put(path, content):
+real = folder._put
+def put(*given):
     global left
     if left == 0:
         os.kill(os.getpid(), signal.SIGKILL)
     left -= 1
-    return real(path, content)
-write.put = put
+    return real(*given)
+folder._put = put
 visit = sys.argv[3] or None
 write.catalog(Path(sys.argv[1]), "study", Settings(), sys.argv[4], visit=visit,
               progress=lambda *_: None)
 """
     visit = "" if full else "Q1"
     count = len(good)  # each is put once
-    counts = (1, count // 2, count - 2, count - 1) if full else (0, 1, 2, 3, 4)
+    counts = (2, count // 2, count - 2, count - 1) if full else (0, 2, 3, 4, 5)
     killed = 0
     for count in counts:
         remove_from_catalog(root, "Q1")
         command = [sys.executable, "-c", program, str(root), str(count), visit, URL]
         killed += subprocess.run(command, check=False).returncode == -signal.SIGKILL
+        write(root, "P1")  # another one, which was told to be the next
+        if count:
+            assert content(root) == good
         write(root, visit or None)
         assert content(root) == good
     assert killed == len(counts)
@@ -321,6 +324,7 @@ def test_what_is_not_ours_stays_and_what_is_no_page_goes(root: Path) -> None:
     good = content(root)
     folder = root / STUDY / "catalog"
     (folder / ".htaccess").write_text("Require valid-user")
+    (folder / "view" / "a" / "b").mkdir(parents=True)
     for name in ("view/old.html", "search/data/0.js", "metadata/a/b.json", "view/.x.part"):
         (folder / name).parent.mkdir(exist_ok=True, parents=True)
         (folder / name).write_text("old")
@@ -328,23 +332,36 @@ def test_what_is_not_ours_stays_and_what_is_no_page_goes(root: Path) -> None:
     assert content(root) == good | {".htaccess": b"Require valid-user"}
 
 
-@pytest.mark.parametrize("name", ["search/manifest.js", "search/data", "metadata", "view"])
-def test_a_broken_catalog_is_made_again(root: Path, name: str) -> None:
+def broken(text: bytes, how: str) -> bytes:
+    """Empty, of other bytes, or of another value that is as good."""
+    return {"empty": b"", "cut": text[:-30], "other": text.replace(b"1", b"2")}[how]
+
+
+@pytest.mark.parametrize("how", ["empty", "cut", "other"])
+@pytest.mark.parametrize("name", ["search/manifest.js", "search/data", "metadata"])
+def test_a_broken_catalog_is_made_again(root: Path, name: str, how: str) -> None:
+    """Also where one visit is asked for; but pages of others are not looked into."""
     write(root)
     good = content(root)
     path = root / STUDY / "catalog" / name
     for file in [path] if path.is_file() else [each for each in path.rglob("*") if each.is_file()]:
-        file.write_bytes(b"")
+        file.write_bytes(broken(file.read_bytes(), how))
     write(root, "P1")
+    if name != "metadata":
+        assert content(root) == good
     write(root)
     assert content(root) == good
 
 
 @pytest.mark.parametrize("visit", [None, "P1"])
-def test_shards_that_are_gone_are_made_again(root: Path, visit: str | None) -> None:
+@pytest.mark.parametrize(
+    "name", ["search/data", "view", "static", "index.html", "search/index.html"]
+)
+def test_what_is_gone_is_made_again(root: Path, visit: str | None, name: str) -> None:
     write(root)
     good = content(root)
-    shutil.rmtree(root / STUDY / "catalog" / "search" / "data")
+    path = root / STUDY / "catalog" / name
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
     write(root, visit)
     assert content(root) == good
 
@@ -365,6 +382,18 @@ def test_visits_that_cannot_be_read(root: Path) -> None:
     assert content(root) == anew(root)
 
 
+def test_a_page_leaves_when_its_visit_cannot_be_read(root: Path) -> None:
+    write(root)
+    one, two = (StorePath(root, Visit(STUDY, name)) for name in ("P1", "P2"))
+    one.dicoms_json.write_text("[")
+    with pytest.raises(Damaged):
+        write(root, "P1")
+    assert "view/P1.html" not in content(root)
+    two.tarball_json.unlink()
+    assert write(root, "P3").gone == ("P2",)
+    assert content(root) == anew(root)
+
+
 def test_nothing_there(root: Path, tmp_path: Path) -> None:
     with pytest.raises(NoVisit):
         write(root, "P9")
@@ -372,6 +401,9 @@ def test_nothing_there(root: Path, tmp_path: Path) -> None:
     write(root)
     with pytest.raises(NoVisit):
         write(root, "P9")
+    (root / "empty").mkdir()
+    with pytest.raises(NoStudy):
+        catalog(root, "empty", Settings(), visit=None, progress=lambda *_: None)
     with pytest.raises(NoStudy):
         catalog(root, "other", Settings(), visit=None, progress=lambda *_: None)
 
@@ -427,3 +459,42 @@ def test_what_is_denied_is_nowhere(root: Path, tmp_path: Path) -> None:
         assert b"Mustermann" not in text, name
         assert b"Charite" not in text, name
         assert dicoms.ROOT.encode() not in text, name  # no UID, either
+
+
+def test_what_is_denied_later_leaves_all_pages(root: Path, tmp_path: Path) -> None:
+    Series.of().write(tmp_path / "scan", ProtocolName="secret-protocol")
+    store = deposit(root, "S1", tmp_path / "scan")
+    settings = Settings(previews=True)
+    asked = wanted(store, settings, [Target.NIFTI, Target.PREVIEW], (), None)
+    derive(store, asked, None)
+    write(root, previews=True)
+    assert b"secret-protocol" in content(root)["view/S1.html"]
+    assert b".webp" in content(root)["view/S1.html"]
+    denied = ("ProtocolName", "StudyDate", "StudyTime")
+    tags = tuple(tag for tag in RECORDED if tag.keyword not in denied)
+    write(root, "P1", tags=tags)  # pictures are not allowed any more, either
+    found = content(root)
+    for name, text in found.items():
+        assert b"secret-protocol" not in text, name
+        assert b'"source_time":17' not in text, name
+    assert b".webp" not in found["view/S1.html"]
+    assert b'"1_nifti.nii.gz"' in found["view/S1.html"]
+
+
+def test_a_run_that_was_stopped_is_not_taken_for_one_of_before(root: Path) -> None:
+    """Settings A, then B, of which some pages are written, then A again."""
+    write(root)
+    good = content(root)
+    for path in (root / STUDY).glob("*_metadata_dicoms.json"):
+        path.chmod(0o644)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr("icf_tools.catalog.write._put_index", stop)
+        with pytest.raises(KeyboardInterrupt):
+            write(root, brand=Brand(name="B"))
+    assert content(root) != good
+    write(root, "P1")
+    assert content(root) == good
+
+
+def stop(*_: object) -> None:
+    raise KeyboardInterrupt

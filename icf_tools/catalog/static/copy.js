@@ -5,6 +5,9 @@
 
 "use strict";
 
+// A browser shows no page of index.html from the disk; style.css hides the link to it.
+document.documentElement.classList.toggle("disk", location.protocol === "file:");
+
 (() => {
   const message = document.createElement("p");
   message.className = "sr";

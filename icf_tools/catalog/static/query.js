@@ -202,7 +202,7 @@ window.icf ??= {};
     series: ({ from, to }) => to - from,
     images: ({ images }) => images,
     size: ({ part, visit }) => part.sizes[visit],
-    derivatives: ({ part, picked, from, to }) => {
+    conversion: ({ part, picked, from, to }) => {
       let verified = 0;
       for (let i = from; i < to; i++) verified += part.status[picked[i]] === "verified";
       return to > from ? verified / (to - from) : "";

@@ -12,9 +12,10 @@ window.icf ??= {};
   const TYPING = 40; // ms without a key until the list follows
   const SHOWN = 3; // descriptions of series in a row
   const LONG = 200; // characters of a value that is offered to choose
+  const DATE = 20;
   const STATUS = { // what is shown, in which colour
     verified: ["verified", "ok"], unverified: ["unverified", "warn"], failed: ["failed", "bad"],
-    skipped: ["skipped", "muted"], none: ["not derived", "muted"],
+    skipped: ["skipped", "muted"], none: ["not converted", "muted"],
   };
 
   const $ = (id) => document.getElementById(id);
@@ -29,7 +30,13 @@ window.icf ??= {};
     return element;
   }
   const bdi = (text) => make("bdi", { textContent: text });
-  const shorten = (text) => (text.length > LONG ? `${text.slice(0, LONG)}…` : text);
+  const shorten = (text, most = LONG) => (text.length > most ? `${text.slice(0, most)}…` : text);
+
+  /* To show again what a screen reader has told would have it told again. */
+  function tell(element, text) {
+    if (element.textContent !== text) element.textContent = text;
+    element.hidden = !text;
+  }
 
   /* The form */
 
@@ -40,11 +47,17 @@ window.icf ??= {};
       this.inputs = [...element.querySelectorAll("input, select")];
       this.label = element.querySelector("label, legend").textContent;
       this.list = element.querySelector("datalist");
+      this.fault = element.querySelector(".fault");
+    }
+
+    /* One that is chosen may begin with a blank. */
+    get #values() {
+      return this.inputs.map(({ tagName, value }) => (tagName === "SELECT" ? value : value.trim()));
     }
 
     /* As it stands in the URL; empty where nothing is asked for. */
     get text() {
-      const values = this.inputs.map((input) => input.value.trim());
+      const values = this.#values;
       if (this.type === "sphere") {
         values[4] = this.inputs[4].checked ? "part" : "";
         return values.slice(0, 4).some(Boolean) ? values.join(",").replace(/,+$/, "") : "";
@@ -60,11 +73,40 @@ window.icf ??= {};
       if (this.type === "sphere") this.inputs[4].checked = values[4] === "part";
     }
 
+    /* Take it from the URL; false, and nothing is asked for, where the form cannot hold it. */
+    read(text) {
+      this.text = text;
+      const good = this.text.trim() === text.trim();
+      if (!good) this.text = "";
+      return good;
+    }
+
+    /* As the line of what is chosen has it. */
+    get shown() {
+      if (this.inputs.length !== 2) return shorten(this.inputs[0].selectedOptions?.[0].textContent ?? this.text);
+      const [from, to] = this.#values;
+      if (from && to) return `${from} – ${to}`;
+      return from ? `${from} or ${this.type === "date-range" ? "later" : "more"}` : `up to ${to}`;
+    }
+
+    /* Say what is wrong with what is typed; the focus stays. */
+    check() {
+      if (!this.fault) return;
+      if (this.inputs.length === 2) {
+        const [from, to] = this.inputs;
+        const [low, high] = this.type === "date-range" ? [from.value, to.value] : [from.valueAsNumber, to.valueAsNumber];
+        const crossed = from.value && to.value && low > high;
+        to.setCustomValidity(crossed ? `Nothing is from ${from.value} to ${to.value}.` : "");
+      }
+      for (const input of this.inputs) input.setAttribute("aria-invalid", !input.validity.valid);
+      tell(this.fault, this.inputs.find(({ validity }) => !validity.valid)?.validationMessage ?? "");
+    }
+
     /* What query.js understands, or null. */
     get condition() {
       const { type, keywords, text } = this;
       if (!text) return null;
-      const values = this.inputs.map((input) => input.value.trim());
+      const values = this.#values;
       if (type !== "sphere") return { type, keywords, value: values.length > 1 ? values : values[0] };
       if (values.slice(0, 3).includes("")) return null;
       const value = { point: values.slice(0, 3).map(Number), radius: Number(values[3]), part: this.inputs[4].checked };
@@ -100,8 +142,9 @@ window.icf ??= {};
           low = Math.min(low, value);
           high = Math.max(high, value);
         }
+        const [{ min }, { max }] = this.inputs; // as the study has settled it
         [low, high].forEach((end, i) => {
-          this.inputs[i].placeholder = Number.isFinite(end) ? String(Number(end.toPrecision(6))) : "";
+          this.inputs[i].placeholder = [min, max][i] || (Number.isFinite(end) ? Number(end.toPrecision(6)) : "");
         });
       }
     }
@@ -133,6 +176,7 @@ window.icf ??= {};
   let order = usual; // a key of icf.KEYS, with - before it for descending
   let page = 1;
   let edited = null; // the field whose edits are one step of the history
+  let ignored = []; // what the URL asked for in vain
 
   function toHash() {
     const state = new URLSearchParams();
@@ -144,10 +188,16 @@ window.icf ??= {};
 
   function fromHash() {
     const state = new URLSearchParams(location.hash.slice(1));
-    for (const field of fields) field.text = state.get(field.name) ?? "";
+    const bad = fields.filter((field) => !field.read(state.get(field.name) ?? ""));
+    const known = new Set(["sort", "page", ...fields.map(({ name }) => name)]);
+    ignored = [
+      ...bad.map(({ label, name }) => `${label}: ${shorten(state.get(name))}`),
+      ...[...state].filter(([name]) => !known.has(name)).map(([name, value]) => shorten(`${name}: ${value}`)),
+    ];
     const sort = state.get("sort") ?? "";
     order = heads.some((head) => head.dataset.key === sort.replace(/^-/, "")) ? sort : usual;
     page = Math.max(1, Number.parseInt(state.get("page"), 10) || 1);
+    if (ignored.length) history.replaceState(null, "", `#${toHash()}`); // a link to share tells what is listed
   }
 
   function keepState(by) {
@@ -175,8 +225,9 @@ window.icf ??= {};
   }
 
   function describeDates(hit) {
-    const dates = icf.dates(hit).map(icf.isoDate);
-    return dates.length > 1 ? `${dates[0]} – ${dates.at(-1)}` : dates[0] ?? "";
+    const dates = icf.dates(hit).map((date) => shorten(icf.isoDate(date), DATE));
+    const ends = dates.length > 1 ? [dates[0], dates.at(-1)] : dates;
+    return ends.flatMap((date, i) => [i ? " – " : "", bdi(date)]);
   }
 
   function describeSize(bytes) {
@@ -202,19 +253,19 @@ window.icf ??= {};
     const cells = {
       visit: [link],
       study: [bdi(part.shard.study)],
-      date: [describeDates(hit)],
+      date: describeDates(hit),
       scanner: [make("span", { className: "clip" }, bdi(shorten(icf.scanners(hit))))],
       series: describeSeries(hit),
       images: [digits(hit.images)],
       size: [describeSize(part.sizes[visit])],
-      derivatives: describeStatus(hit),
+      conversion: describeStatus(hit),
     };
     const line = make("tr", { role: "row" });
     for (const { dataset: { key }, className, textContent } of heads) {
       const head = key === "visit";
       const cell = make(head ? "th" : "td", { role: head ? "rowheader" : "cell", className }, ...cells[key]);
       if (head) cell.scope = "row";
-      cell.dataset.label = textContent;
+      Object.assign(cell.dataset, { label: textContent, column: key });
       line.append(cell);
     }
     return line;
@@ -227,7 +278,7 @@ window.icf ??= {};
     $("rows").replaceChildren(...hits.slice((at - 1) * ROWS, at * ROWS).map(row));
     $("table").hidden = !hits.length;
     $("pager").hidden = pages === 1;
-    $("page").textContent = `Page ${at} of ${digits(pages)}`;
+    tell($("page"), `Page ${at} of ${digits(pages)}`);
     for (const button of $("pager").querySelectorAll("button")) {
       // Not `disabled`, which would take the focus away.
       const { step } = button.dataset;
@@ -253,23 +304,21 @@ window.icf ??= {};
     if (more.length) text += ` (${more.join("; ")})`;
     const element = $("count");
     element.setAttribute("aria-busy", !index.done); // told to a screen reader when it is final
-    if (element.textContent !== text) element.textContent = text;
+    tell(element, text);
     $("nothing").hidden = hits.length > 0 || !asked.length || !index.done;
-    $("problem").hidden = !index.problem;
-    if ($("problem").textContent !== index.problem) $("problem").textContent = index.problem;
+    tell($("problem"), index.problem);
+    tell($("ignored"), ignored.length ? `Left out, as this page cannot ask for it: ${ignored.join("; ")}` : "");
   }
 
   function renderChosen(asked) {
     $("filters-count").textContent = asked.length ? ` (${asked.length})` : "";
-    $("chosen").replaceChildren(...asked.map(({ label, inputs, text }) => {
-      const shown = inputs[0].tagName === "SELECT" ? inputs[0].selectedOptions[0].textContent : shorten(text);
-      return make("span", {}, bdi(label), ": ", bdi(shown.replace(/^\.\./, "up to ").replace(/\.\.$/, " or more").replace("..", " – ")));
-    }));
+    $("chosen").replaceChildren(...asked.map(({ label, shown }) => make("span", {}, bdi(label), ": ", bdi(shown))));
   }
 
   let boxes = "";
 
   function apply() {
+    for (const field of fields) field.check();
     const asked = fields.filter((field) => field.text);
     const conditions = asked.map((field) => field.condition).filter(Boolean);
     if (!boxes && index.done && conditions.some(({ type }) => type === "sphere")) {
@@ -287,6 +336,7 @@ window.icf ??= {};
 
   function edit(by) {
     page = 1;
+    ignored = [];
     apply();
     keepState(by);
   }
@@ -325,6 +375,7 @@ window.icf ??= {};
     renderRows();
     keepState(null);
     $("search").scrollIntoView();
+    $("table").focus({ preventScroll: true });
   });
 
   function download(name, type, text) {
@@ -378,6 +429,7 @@ window.icf ??= {};
   }
 
   const index = new icf.Index(changed);
+  document.documentElement.classList.toggle("disk", location.protocol === "file:"); // as copy.js
   $("search").hidden = false;
   fromHash();
   index.load();
