@@ -29,6 +29,7 @@ _TEXTS = {"CS", "DA", "DT", "LO", "SH", "TM", "UI"}
 _NUMBERS = {"DS", "FD", "FL", "IS", "SL", "SS", "UL", "US"}
 
 
+_MOST = 100_000  # values
 _SAID = {
     "model_type": "it should have keys and values",
     "bool_type": "it should be true or false",
@@ -172,6 +173,8 @@ def _load(file: Path) -> tuple[dict[str, Any], dict[tuple[Any, ...], int]]:
     try:
         loader = _loader(file.read_text(encoding="utf-8"))
         node = loader.get_single_node()
+        if _count(node, {}) > _MOST:
+            raise BadSettings(file, 1, f"its aliases unfold to more than {_MOST} values")
         lines = dict(_lines(node, ()))
         _check_keys(node, file)
         content = loader.construct_document(node) if node is not None else {}
@@ -204,11 +207,7 @@ def _loader(text: str) -> Any:
     import yaml
 
     class Loader(yaml.SafeLoader):
-        def compose_node(self, parent: Any, index: Any) -> Any:
-            if self.check_event(yaml.AliasEvent):  # a few of them make a text of any length
-                mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
-                raise yaml.composer.ComposerError(None, None, "it has an alias", mark)
-            return super().compose_node(parent, index)
+        pass
 
     kept = {
         first: [each for each in resolvers if each[0].rpartition(":")[2] in ("null", "merge")]
@@ -225,6 +224,17 @@ def _loader(text: str) -> Any:
             f"tag:yaml.org,2002:{kind}", re.compile(rf"^(?:{pattern})$"), list(first)
         )
     return Loader(text)
+
+
+def _count(node: Any, known: dict[int, int]) -> int:
+    """How many values there are once aliases are unfolded; a few make any number."""
+    if id(node) not in known:
+        known[id(node)] = 0  # one that holds itself
+        inner = getattr(node, "value", ())
+        pairs = [each for each in inner if not isinstance(each, str)]
+        parts = [part for each in pairs for part in (each if isinstance(each, tuple) else [each])]
+        known[id(node)] = 1 + sum(_count(part, known) for part in parts)
+    return known[id(node)]
 
 
 def _check_keys(node: Any, file: Path) -> None:

@@ -212,7 +212,6 @@ search:
             "auto_complete means nothing",
         ),
         ("{type: number-range, keyword: EchoTime, max: 1e400}", "finite"),
-        ("{type: text, keyword: Modality, label: *a}", "alias"),
         ("{type: text, keyword: SOPInstanceUID}", "cannot be asked for by a text"),
         ("{type: number-range, keyword: InstanceNumber}", "cannot be asked for"),
         ("{type: number-range, keyword: EchoTime, min: 2, max: 1}", "its min is above its max"),
@@ -259,7 +258,7 @@ def test_looks(store: StorePath) -> None:
         ("catalog:\n  link_color: #123456", 2, "it should be a text; quote it if it begins with #"),
         ("catalog:\n  link_color: '#fe0'", 2, "too light to be read on white (1.2 to 1)"),
         ('catalog:\n  name: "\\ud800"', 1, "it is not YAML in UTF-8, or a value is not valid"),
-        ("catalog: &a\n  name: *a", 2, "it has an alias"),
+        ("catalog: &a\n  name: *a", 1, "it is not YAML"),
         ("catalog:\n  logo: ../a.svg", 2, "is not the name of a picture"),
         ("catalog:\n  links:\n    about: javascript:alert(1)", 3, "is not a link"),
         ("catalog:\n  links:\n    about: 'https://a b'", 3, "is not a link"),
@@ -273,3 +272,13 @@ def test_looks_that_cannot_be(store: StorePath, text: str, line: int, said: str)
         settle(store, study=text)
     assert f"study.yaml, line {line}: " in str(refused.value)
     assert said in str(refused.value)
+
+
+def test_aliases_are_read_as_long_as_there_are_few(store: StorePath) -> None:
+    text = "catalog: {links: {a: &url 'https://a.org', b: *url}}"
+    assert settle(store, text).brand.links == (("a", "https://a.org"), ("b", "https://a.org"))
+    levels = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
+    for level in range(1, 12):
+        levels.append(f"a{level}: &a{level} [{', '.join(9 * [f'*a{level - 1}'])}]")
+    with pytest.raises(BadSettings, match="unfold to more than"):
+        settle(store, "\n".join(levels))
