@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import os
 import subprocess
 from collections.abc import Callable, Iterable
@@ -26,6 +27,7 @@ CUBE = (0, 0, 0, 500, 0, 0, 0, 500, 0, 0, 0, 500)  # 10 cm, around the origin
 TURNED = (0, 0, 0, 354, 354, 0, -354, 354, 0, 0, 0, 500)  # the same by 45 degrees
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(1)>\"'&\u202egpj.exe\u2066"
 
+LAB = replace(NO_BRAND, name="Lab")
 BOLD = series(3, images=240, Modality="MR", SeriesDescription="bold", RepetitionTime=2000)
 T1 = series(
     4,
@@ -59,7 +61,7 @@ def show(tmp_path: Path, look: Look) -> Open:
         elements: Iterable[Element] = DEFAULT,
         **options: object,
     ) -> Page:
-        folder = search_page(tmp_path / "store", {"memory": list(rows)}, list(elements))
+        folder = search_page(tmp_path / "store", {"memory": list(rows)}, list(elements), brand=LAB)
         page = look(folder, **options).open(f"/index.html#{state}")
         ready(page)
         return page
@@ -148,7 +150,6 @@ def test_any_of_the_alternate_keywords_will_do(show: Open) -> None:
     counts(page, 2, 2)
     field(page, "EchoTime").nth(1).fill("2000")
     counts(page, 2, 3)
-    expect(field(page, "EchoTime").nth(0)).to_have_attribute("min", "0")
     page.get_by_role("button", name="Reset").first.click()
     field(page, "Modality").select_option("Prisma")
     counts(page, 2, 2)
@@ -168,11 +169,58 @@ def test_the_form_has_what_the_data_has(show: Open) -> None:
     assert shown == [each.keyword for each in DEFAULT if each.keyword not in hidden]
     expect(field(page, "Modality").locator("option")).to_have_text(["Any", "CT", "MR"])
     expect(field(page, "DerivativeStatus").locator("option")).to_have_text(
-        ["Any", "failed", "not derived", "unverified", "verified"]
+        ["Any", "failed", "not converted", "unverified", "verified"]
     )
     ranges = field(page, "RepetitionTime").evaluate_all("all => all.map(x => x.placeholder)")
     assert ranges == ["2000", "2300.5"]
     expect(page.locator("[data-name=Coverage]")).to_contain_text("patient coordinates (LPS)")
+
+
+RANGES = (
+    Element(ElementType.NUMBER_RANGE, "RepetitionTime", "TR", min=100),
+    Element(ElementType.DATE_RANGE, "StudyDate", "Day"),
+)
+
+
+def test_a_range_tells_what_is_wrong_with_it(show: Open) -> None:
+    page = show(elements=RANGES)
+    low, high = field(page, "RepetitionTime").all()
+    assert [each.get_attribute("placeholder") for each in (low, high)] == ["100", "2300.5"]
+    fault = page.locator("[data-name=RepetitionTime] .fault")
+    low.fill("99")
+    expect(fault).to_contain_text("100")
+    expect(low).to_have_attribute("aria-invalid", "true")
+    expect(low).to_be_focused()
+    low.fill("2300")
+    expect(fault).to_be_hidden()
+    high.fill("300")
+    expect(fault).to_have_text("The first number is larger than the second.")
+    expect(high).to_have_css("border-color", "rgb(179, 38, 30)")
+    counts(page, 0, 0)
+    page.get_by_role("button", name="Reset").first.click()
+    expect(fault).to_be_hidden()
+    page.evaluate("location.hash = 'StudyDate=2021-01-02..2021-01-01'")
+    expect(page.locator("[data-name=StudyDate] .fault")).to_contain_text("date is later")
+
+
+def test_a_value_that_begins_with_a_blank_is_found(show: Open) -> None:
+    page = show([visit("A", series(1, Modality=" MR ")), visit("B", series(1, Modality="MR"))])
+    field(page, "Modality").select_option(" MR ")
+    expect(listed(page)).to_have_text(["A"])
+    page.reload()
+    expect(listed(page)).to_have_text(["A"])
+
+
+def test_what_the_url_asks_for_in_vain_is_told(show: Open) -> None:
+    page = show(state="EchoTime=abc..&Modality=CT&Colour=a%20b&RepetitionTime=5..x&sort=x")
+    ignored = page.locator("#ignored")
+    expect(ignored).to_contain_text("understand it: TR (ms): 5..x; TE (ms): abc..; Colour: a b")
+    assert state(page) == {"Modality": "CT"}
+    counts(page, 2, 2)
+    field(page, "Modality").select_option("MR")
+    expect(ignored).to_be_hidden()
+    page.evaluate("location.hash = 'Coverage=1,x,0'")
+    expect(ignored).to_contain_text(": 1,x,0")
 
 
 def test_proposals_have_what_is_typed(show: Open) -> None:
@@ -231,7 +279,7 @@ def test_the_url_tells_all_and_back_goes_back(show: Open, look: Look) -> None:
         ("Series", "empty S02 S10 T S01", "S01 S02 S10 T empty"),
         ("Images", "empty S10 T S02 S01", "S01 S02 T S10 empty"),
         ("Size", "empty S02 T S10 S01", "S01 S10 T S02 empty"),
-        ("Derivatives", "S02 S10 T S01 empty", "S01 S02 S10 T empty"),
+        ("Conversion", "S02 S10 T S01 empty", "S01 S02 S10 T empty"),
     ],
 )
 def test_sorting(show: Open, key: str, up: str, down: str) -> None:
@@ -267,6 +315,13 @@ def test_a_page_has_fifty_rows(show: Open) -> None:
     assert state(page) == {"Visit": "s0000"}
 
 
+def test_the_table_has_the_focus_after_another_page(show: Open) -> None:
+    page = show(many(120))
+    page.get_by_role("button", name="Next").click()
+    expect(page.locator("#table")).to_be_focused()
+    expect(page.locator("#pager").get_by_role("status")).to_have_text("Page 2 of 3")
+
+
 def test_a_row_tells_of_the_visit(show: Open) -> None:
     page = show(state="SeriesDescription=bold")
     cells = page.locator("#rows tr").first.locator("th, td").all_inner_texts()
@@ -274,6 +329,32 @@ def test_a_row_tells_of_the_visit(show: Open) -> None:
         *("S01", "2020-01-02", "Prisma", "1 of 2 bold", "240", "2.5 GB", "1 verified")
     ]
     expect(page.get_by_role("link", name="S01")).to_have_attribute("href", "../view/S01.html")
+    assert page.title() == "Search · Lab"
+    expect(page.locator(".lead")).to_have_text("Find series in Lab Study memory")
+    expect(page.get_by_role("link", name="Datasets")).to_be_hidden()  # not from the disk
+
+
+@pytest.mark.parametrize("size", [(1280, 800), (390, 844)])
+def test_dates_stay_in_their_column(show: Open, size: tuple[int, int]) -> None:
+    page = show([visit("A", BOLD, dates=["20200301", "20210405", "2" * 999])], size=size)
+    date = page.locator("#rows [data-column=date]")
+    expect(date).to_have_text("2020-03-01 – " + "2" * 20 + "…")
+    assert date.evaluate("cell => cell.scrollWidth <= cell.clientWidth")
+
+
+def test_the_reset_stays_in_sight(show: Open) -> None:
+    page = show(many(3))
+    assert page.locator(".fields").evaluate("all => all.scrollHeight > all.clientHeight")
+    expect(page.get_by_role("button", name="Reset").first).to_be_in_viewport(ratio=1)
+
+
+def test_a_long_text_among_numbers_does_not_widen_a_page(show: Open) -> None:
+    page = show()
+    page.locator("main").evaluate(
+        """main => { main.innerHTML = `<table><tr><td class=num><bdi>2300, 2.5</bdi></td>
+        <td class=num><span class=long><bdi>${"9".repeat(10000)}</bdi></span></table>`; }"""
+    )
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
 def download(page: Page, button: str) -> str:
@@ -288,23 +369,27 @@ def test_the_table_to_take_along(show: Open) -> None:
     odd = series(
         -1, status="n", SeriesDescription='=1+1,"x"\nnext', ProtocolName=["@a", "b"], FlipAngle=-9
     )
+    wide = series(2, SeriesDescription="＝1", ProtocolName="\n=1")
     tab = series(2, SeriesDescription="\tcmd", ManufacturerModelName="+1", EchoTime=[1, 2.5])
-    page = show([visit("A", odd, tab, dates=["20200102", "20200103"]), *STUDY])
+    page = show([visit("A", odd, tab, wide, dates=["20200102", "20200103"]), *STUDY])
     text = download(page, "Download the series as CSV")
     assert text.endswith("\r\n")
     rows = list(csv.DictReader(io.StringIO(text, newline="")))
-    assert len(rows) == 7
+    assert len(rows) == 8
     assert list(rows[0]) == [
-        *("study", "visit", "date", "series_number", "description", "protocol", "modality"),
+        *("study", "visit", "date", "series_number", "series", "description"),
+        *("protocol", "modality"),
         *("scanner", "tr_ms", "te_ms", "flip_angle_deg", "field_strength_t", "images"),
-        "derivatives",
+        "conversion",
     ]
     assert list(rows[0].values()) == [
-        *("memory", "A", "2020-01-02; 2020-01-03", "-1", '\'=1+1,"x"\nnext', "'@a; b", ""),
+        *("memory", "A", "2020-01-02; 2020-01-03", "-1", "-1", '\'=1+1,"x"\nnext', "'@a; b", ""),
         *("", "", "", "-9", "", "10", "none"),
     ]
     assert (rows[1]["description"], rows[1]["scanner"]) == ("'\tcmd", "'+1")
     assert rows[1]["te_ms"] == "1; 2.5"
+    assert [row["series"] for row in rows[1:3]] == ["2", "2-2"]
+    assert (rows[2]["description"], rows[2]["protocol"]) == ("'＝1", "'\n=1")
     field(page, "SeriesDescription").fill("müller")
     counts(page, 2, 2)
     text = download(page, "Download the series as CSV")
@@ -372,6 +457,63 @@ def test_the_script_clones_and_gets(show: Open, tmp_path: Path) -> None:
     _, commands, _ = run(download(page, "Download the script"), tmp_path / "a")
     assert ["datalad", "-C", "S01", "get", "."] in commands
     assert not list(tmp_path.rglob("pwned"))
+
+
+def test_the_script_tells_series_of_one_number_apart(show: Open, tmp_path: Path) -> None:
+    odd = "Kopf's <T2*> [a]?"
+    page = show(
+        [
+            visit(
+                "A",
+                *(series(4, SeriesDescription=each, Modality="MR") for each in (odd, "EPI PE=PA")),
+                *(series(5, SeriesDescription="x", EchoTime=te, Modality="MR") for te in (2.5, 30)),
+                series(6, Modality="MR"),
+                series(6, Modality="CT"),
+            ),
+            visit("B", *(series(4, Modality="MR", RepetitionTime=tr) for tr in (1, 2))),
+            visit("C", series(0, Modality="MR", RepetitionTime=1)),
+            visit("D", *(series(4, SeriesDescription=each, Modality="MR") for each in ("s", "ſ"))),
+        ],
+        "Modality=MR",
+    )
+    download(page, "Download the script")
+    page.get_by_label("the images of these series").check()
+
+    def got(asked: str) -> tuple[int, dict[str, list[str]], str]:
+        page.evaluate("asked => { location.hash = asked }", asked)
+        expect(page.locator("#count")).not_to_contain_text("loading")
+        page.wait_for_function(f"decodeURIComponent(location.hash) === {json.dumps('#' + asked)}")
+        code, commands, said = run(download(page, "Download the script"), tmp_path / "a")
+        gets = {each[2]: each[5:] for each in commands if each[0] == "git"}
+        return code, gets, said
+
+    def by(*conditions: str) -> list[str]:
+        both = [*("--metadata", conditions[0], "--and", "--metadata"), *conditions[1:]]
+        return ["-(", *both, "-)"] if conditions[1:] else both[:2]
+
+    either = "--or"
+    code, gets, said = got("Modality=MR")
+    assert gets["A"] == [
+        *by("seriesnumber=4"),  # both are chosen
+        *(either, *by("seriesnumber=5"), either),
+        *by("seriesnumber=6", "modality=MR"),
+    ]
+    assert (gets["B"], gets["D"]) == (by("seriesnumber=4"), by("seriesnumber=4"))
+    assert code == 1
+    assert "C: series 0 cannot be told apart from another one; get it by its path\n" in said
+    assert said.endswith("Failed, 1 of 4:\n  C\n")
+
+    _, gets, _ = got("SeriesDescription=epi")
+    assert gets == {"A": by("seriesnumber=4", "seriesdescription=EPI PE=PA")}
+    _, gets, _ = got("SeriesDescription=kopf")
+    assert gets == {"A": by("seriesnumber=4", "seriesdescription=Kopf[']s [<]T2[*][>] [[]a][?]")}
+    _, gets, _ = got("EchoTime=30..30")
+    assert gets == {"A": by("seriesnumber=5", "echotime=30")}
+    _, gets, _ = got("EchoTime=2..3")
+    assert gets == {"A": by("seriesnumber=5", "echotime=2.5")}
+    code, gets, said = got("RepetitionTime=2..2")
+    assert (code, gets) == (1, {})
+    assert said.startswith("B: series 4-2 cannot be told apart")
 
 
 def test_the_script_says_that_nothing_can_be_cloned(show: Open, tmp_path: Path) -> None:
@@ -454,7 +596,7 @@ def test_with_the_keyboard_alone(show: Open) -> None:
             break
     page.keyboard.press("Enter")
     expect(page.locator("#page")).to_have_text("Page 3 of 3")
-    assert focused(page) == "Last"
+    expect(page.locator("#table")).to_be_focused()
 
 
 @pytest.mark.parametrize("dark", [False, True])
@@ -462,7 +604,7 @@ def test_with_the_keyboard_alone(show: Open) -> None:
 def test_no_rule_for_access_is_broken(
     tmp_path: Path, look: Look, serve: Serve, dark: bool, size: tuple[int, int]
 ) -> None:
-    brand = replace(NO_BRAND, name="Lab", links=(("Institute", "https://a.b"),))
+    brand = replace(LAB, links=(("Institute", "https://a.b"),))
     store = tmp_path / "store"
     search_page(store, {"a": many(60), "b": STUDY}, site=True, brand=brand)
     guest = look(serve(store).url, dark=dark, size=size)
@@ -489,6 +631,10 @@ def test_a_narrow_page_folds_the_filters(show: Open) -> None:
     expect(page.locator("#form")).to_be_hidden()
     expect(page.locator("#filters > summary")).to_have_text("Filters (1)")
     expect(page.locator("#chosen")).to_have_text("Modality: CT")
+    page.evaluate("location.hash = 'StudyDate=2020-01-01..&RepetitionTime=..9&Visit=a..b'")
+    chosen = "Text: a..b", "Date: 2020-01-01 or later", "TR (ms): up to 9"
+    expect(page.locator("#chosen > span")).to_have_text(chosen)
+    page.evaluate("location.hash = 'Modality=CT'")
     page.set_viewport_size({"width": 1280, "height": 800})
     expect(page.locator("#form")).to_be_visible()
     page.emulate_media(media="print")
@@ -503,6 +649,7 @@ def test_below_a_path_and_behind_a_password(tmp_path: Path, look: Look, serve: S
     server.allow("memory", "lab", "horse")
     guest = look(server.url, credential=("lab", "horse"))
     page = guest.open("/memory/catalog/search/index.html#Coverage=0,0,0,50")
+    expect(page.get_by_role("link", name="Datasets")).to_be_visible()
     expect(listed(page)).to_have_text(["S10", "T"])
     assert {url.partition("?")[0].rpartition(".")[2] for url in guest.requests} == {
         *("html", "js", "css", "svg")
@@ -531,6 +678,7 @@ def test_without_visits(show: Open) -> None:
 def test_without_scripts(tmp_path: Path, look: Look) -> None:
     page = look(search_page(tmp_path, {"memory": STUDY}), scripts=False).open("/index.html")
     expect(page.locator("noscript p")).to_be_visible()
+    assert page.locator("main a").count() == 0
     expect(page.locator("#search")).to_be_hidden()
 
 

@@ -94,9 +94,9 @@ window.icf ??= {};
       if (!this.fault) return;
       if (this.inputs.length === 2) {
         const [from, to] = this.inputs;
-        const [low, high] = this.type === "date-range" ? [from.value, to.value] : [from.valueAsNumber, to.valueAsNumber];
-        const crossed = from.value && to.value && low > high;
-        to.setCustomValidity(crossed ? `Nothing is from ${from.value} to ${to.value}.` : "");
+        const crossed = from.valueAsNumber > to.valueAsNumber; // not so where one is empty
+        const what = this.type === "date-range" ? "date is later" : "number is larger";
+        to.setCustomValidity(crossed ? `The first ${what} than the second.` : "");
       }
       for (const input of this.inputs) input.setAttribute("aria-invalid", !input.validity.valid);
       tell(this.fault, this.inputs.find(({ validity }) => !validity.valid)?.validationMessage ?? "");
@@ -176,7 +176,6 @@ window.icf ??= {};
   let order = usual; // a key of icf.KEYS, with - before it for descending
   let page = 1;
   let edited = null; // the field whose edits are one step of the history
-  let ignored = []; // what the URL asked for in vain
 
   function toHash() {
     const state = new URLSearchParams();
@@ -190,14 +189,15 @@ window.icf ??= {};
     const state = new URLSearchParams(location.hash.slice(1));
     const bad = fields.filter((field) => !field.read(state.get(field.name) ?? ""));
     const known = new Set(["sort", "page", ...fields.map(({ name }) => name)]);
-    ignored = [
-      ...bad.map(({ label, name }) => `${label}: ${shorten(state.get(name))}`),
-      ...[...state].filter(([name]) => !known.has(name)).map(([name, value]) => shorten(`${name}: ${value}`)),
+    const ignored = [
+      ...bad.map(({ label, name }) => [label, state.get(name)]),
+      ...[...state].filter(([name]) => !known.has(name)),
     ];
     const sort = state.get("sort") ?? "";
     order = heads.some((head) => head.dataset.key === sort.replace(/^-/, "")) ? sort : usual;
     page = Math.max(1, Number.parseInt(state.get("page"), 10) || 1);
-    if (ignored.length) history.replaceState(null, "", `#${toHash()}`); // a link to share tells what is listed
+    renderIgnored(ignored);
+    if (ignored.length) history.replaceState(null, "", `#${toHash()}`); // which is what is listed
   }
 
   function keepState(by) {
@@ -307,7 +307,12 @@ window.icf ??= {};
     tell(element, text);
     $("nothing").hidden = hits.length > 0 || !asked.length || !index.done;
     tell($("problem"), index.problem);
-    tell($("ignored"), ignored.length ? `Left out, as this page cannot ask for it: ${ignored.join("; ")}` : "");
+  }
+
+  function renderIgnored(asked) {
+    $("ignored").hidden = !asked.length;
+    $("ignored").replaceChildren("Left out of the address, as this page does not understand it: ",
+      ...asked.flatMap(([name, value], i) => [i ? "; " : "", bdi(shorten(name)), ": ", bdi(shorten(value))]));
   }
 
   function renderChosen(asked) {
@@ -336,7 +341,7 @@ window.icf ??= {};
 
   function edit(by) {
     page = 1;
-    ignored = [];
+    renderIgnored([]);
     apply();
     keepState(by);
   }
