@@ -46,6 +46,11 @@ def static_files(brand: Brand, logo: bytes | None, *, viewer: bool) -> dict[Pure
     return {STATIC / name: content for name, content in files.items()}
 
 
+def has_viewer() -> bool:
+    """Whether the viewer came along when the package was built."""
+    return any((_SOURCE / VIEWER).glob("*.js"))
+
+
 def asset_names() -> frozenset[str]:
     """What is in the folder at least."""
     return frozenset(name for name in _assets(viewer=False))

@@ -6,6 +6,7 @@ What static/view.js needs is in data attributes; no UID of DICOM is on the page,
 series in one frame of reference share a small number instead.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,12 @@ _STATUS = {
     NOT_DERIVED: ("\u25cb", "not converted"),
 }
 """A shape and a word for each; the colour says it a third time."""
+_DERIVED = {
+    Target.NIFTI: "NIfTI",
+    Target.MINC: "MINC",
+    Target.PREVIEW: "previews",
+    Target.BIDS: "BIDS",
+}
 _LINKS = {
     "dicom.tar": "Tarball",
     "dicom.tar.md5sum": "MD5 of the tarball",
@@ -56,14 +63,16 @@ class _Row:
     status: str
     frame: int  #: the same number: in the same coordinates; 0: not known
     shown: tuple[_Shown, ...]
-    files: tuple[Output, ...]
+    files: tuple[tuple[str, Output], ...]  #: each with a name that is unique in the row
 
 
-def view_page(listing: Listing, page: Pages, *, deposit_url: str | None) -> str:
+def view_page(
+    listing: Listing, page: Pages, *, deposit_url: str | None, has_viewer: bool = True
+) -> str:
     """The HTML of the page; the same for the same arguments.
 
     deposit_url is what the catalog was made with. Without one the page says so, and its
-    command has the URL on record, if any.
+    command has the URL on record, if any. has_viewer: whether the catalog has NiiVue.
     """
     visit = listing.visit
     rows = tuple(_rows(listing))
@@ -75,10 +84,13 @@ def view_page(listing: Listing, page: Pages, *, deposit_url: str | None) -> str:
         facts=tuple(_facts(listing)),
         clone=_clone(listing),
         get=f"datalad get {quote(visit.prefix)}",
-        nifti_size=_nifti_size(rows),
+        gets=tuple(_gets(listing)),
+        out_of_reach=_out_of_reach(listing, deposit_url),
         is_configured=deposit_url is not None,
         rows=rows,
-        viewable=any(row.shown for row in rows),
+        twice=next(filter(_is_again, listing.series), None),
+        has_viewer=has_viewer,
+        has_volumes=any(row.shown for row in rows),
         pictured=any(shown.volume.preview for row in rows for shown in row.shown),
         links=tuple(_links(listing)),
         versions=tuple(_history(listing)),
@@ -141,8 +153,13 @@ def _rows(listing: Listing) -> Iterator[_Row]:
             status=status,
             frame=frame,
             shown=tuple(_shown(listed)),
-            files=tuple(sorted(listed.outputs, key=lambda output: output.target != Target.NIFTI)),
+            files=tuple(_files(listed)),
         )
+
+
+def _is_again(listed: Listed) -> bool:
+    """Whether another series before it has its number."""
+    return listed.anchor != str(listed.series.number)
 
 
 def _shown(listed: Listed) -> Iterator[_Shown]:
@@ -156,8 +173,32 @@ def _stem(volume: Volume) -> str:
     return Path(volume.file.name.removesuffix(".gz")).stem
 
 
-def _nifti_size(rows: Iterable[_Row]) -> int:
-    return sum(file.size for row in rows for file in row.files if file.target == Target.NIFTI)
+def _files(listed: Listed) -> Iterator[tuple[str, Output]]:
+    """NIfTI first; those of one name with the folder that they are in."""
+    count = Counter(output.name for output in listed.outputs)
+    for output in sorted(listed.outputs, key=lambda output: output.target != Target.NIFTI):
+        folder = f"{output.target}/" if count[output.name] > 1 else ""
+        yield f"{folder}{output.name}", output
+
+
+def _gets(listing: Listing) -> Iterator[tuple[str, str, int]]:
+    """Folder, label, bytes; of what there is."""
+    size: Counter[str] = Counter()
+    for each in listing.series:
+        for output in each.outputs:
+            size[output.target] += output.size
+    for target, label in _DERIVED.items():
+        if size[target]:
+            yield target, label, size[target]
+
+
+def _out_of_reach(listing: Listing, deposit_url: str | None) -> str:
+    """Where content is that the clone URL, on the web, does not lead to; or nothing."""
+    if not listing.versions or not (deposit_url or "").startswith("http"):
+        return ""
+    newest = listing.versions[-1]
+    urls = (newest.store_url, newest.deposit_url)
+    return next((url for url in urls if url.startswith("file://")), "")
 
 
 def _links(listing: Listing) -> Iterator[tuple[str, str, str]]:

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
 from icf_tools.catalog import nodes
-from icf_tools.catalog.assets import STATIC, asset_names, pages_of, static_files
+from icf_tools.catalog.assets import STATIC, asset_names, has_viewer, pages_of, static_files
 from icf_tools.catalog.folder import claim, put_all, read, remove_others
 from icf_tools.catalog.listing import list_visit
 from icf_tools.catalog.manifest import (
@@ -127,7 +127,9 @@ class _Study:
             if self.settings.brand.content:
                 files = nodes.dataset_files(listing, read_items(store))
             names = nodes.visit_id(listing.visit), nodes.visit_version(listing)
-            view = view_page(listing, self.pages, deposit_url=self.deposit_url)
+            view = view_page(
+                listing, self.pages, deposit_url=self.deposit_url, has_viewer=has_viewer()
+            )
             return _Made(
                 row_of(listing, self.dates),
                 nodes.visit_entry(listing),

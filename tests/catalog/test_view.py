@@ -217,11 +217,54 @@ def test_a_volume_is_drawn_as_it_lies(show: Show) -> None:
     assert "40 × 48 × 24 voxels of 2 × 2 × 3 mm" in text(guest.page, "about")
 
 
-@pytest.mark.parametrize("choice", ["Axial", "Coronal", "Sagittal", "All three", "3D"])
-def test_each_kind_of_slice_is_drawn(show: Show, choice: str) -> None:
-    guest = show("?series=1")
-    guest.page.get_by_role("radio", name=choice).check()
-    assert (pixels(guest.page).min(axis=-1) > 40).mean() > 0.02
+def test_each_kind_of_slice_is_drawn(show: Show) -> None:
+    page = show("?series=1").page
+    for choice in ("Axial", "Coronal", "Sagittal", "All three", "3D"):
+        page.get_by_role("radio", name=choice).check()
+        assert (pixels(page).min(axis=-1) > 40).mean() > 0.02, choice
+
+
+TOWARDS = {"R": (0, -1), "L": (0, 1), "A": (1, -1), "P": (1, 1), "I": (2, -1), "S": (2, 1)}
+"""Axis and direction of a letter, LPS."""
+SLANTED = HEAD[:, [2, 0, 1, 3]] * [-1, -1, 1, 1]
+"""Other axes in another order, and other ones of them turned."""
+
+
+@pytest.mark.parametrize("affine", [HEAD, SLANTED], ids=["head", "slanted"])
+def test_letters_are_right_and_readable(show: Show, annex: Path, affine: NDArray[Any]) -> None:
+    # a wrong one would harm someone, and white on white is none
+    white = put(annex, "white", np.full((24, 20, 22), 1000, np.int16), affine)
+    page = show("?series=1", of=listing("S01", converted(1, white))).page
+    for choice, count in (("Axial", 1), ("Coronal", 1), ("Sagittal", 1), ("All three", 3)):
+        page.get_by_role("radio", name=choice).check()
+        seen = pixels(page)
+        origin = page.locator("#viewer-canvas").bounding_box()
+        letters = page.locator("#viewer-sides span").all()
+        assert origin
+        assert len(letters) == 4 * count
+        places = []
+        for letter in letters:
+            box = letter.bounding_box()
+            assert box
+            x, y = box["x"] - origin["x"], box["y"] - origin["y"]
+            width, height = box["width"], box["height"]
+            part = seen[round(y) + 2 : round(y + height) - 2, round(x) + 2 : round(x + width) - 2]
+            assert part.max() > 220
+            assert (part.max(axis=-1) < 40).mean() > 0.3
+            assert np.ptp(part, axis=-1).max() < 60  # the crosshair is blue
+            places.append((box["x"] + width / 2, box["y"] + height / 2))
+        # opposite letters: what is nearer to one of them lies towards its side
+        for place in range(0, len(letters), 2):
+            names = [letters[place].inner_text(), letters[place + 1].inner_text()]
+            (axis, sign), (other, turned) = (TOWARDS[name] for name in names)
+            assert (other, turned) == (axis, -sign)
+            ends = np.array(places[place : place + 2])
+            inner = ends.mean(axis=0) + (ends - ends.mean(axis=0)) * 0.4
+            found = []
+            for at in inner:
+                page.mouse.click(*at)
+                found.append(float(field(page, "xyz"[axis])))
+            assert (found[0] - found[1]) * sign > 5
 
 
 def test_window(show: Show) -> None:
@@ -236,7 +279,13 @@ def test_window(show: Show) -> None:
     expect(page).to_have_url(has("high=310"))
     page.fill("#viewer-low", "400")  # above white: nothing changes
     page.press("#viewer-low", "Enter")
+    expect(page.locator("#viewer-window-fault")).to_contain_text("Black has to be a smaller")
+    expect(page).to_have_url(has("high=310"))
     assert (abs(pixels(page) - brighter) > 40).mean() < 0.02
+    page.fill("#viewer-low", "")
+    page.press("#viewer-low", "Tab")
+    assert (field(page, "low"), field(page, "high")) == ("0", "310")
+    expect(page.locator("#viewer-window-fault")).to_be_hidden()
     page.click("#viewer-reset")
     assert (field(page, "low"), field(page, "high")) == ("0", "1000")
     expect(page).not_to_have_url(has("high"))
@@ -259,6 +308,53 @@ def test_overlay(show: Show) -> None:
     page.select_option("#viewer-overlay", "")
     expect(page.locator("#viewer-warning")).to_be_hidden()
     expect(page.locator("#viewer-over")).to_be_hidden()
+
+
+def test_an_overlay_that_does_not_come(show: Show) -> None:
+    guest = show("?series=1&slice=axial")
+    page = guest.page
+    kept: list[Route] = []
+    page.route("**/bold.nii.gz", lambda route: kept.append(route))
+    page.select_option("#viewer-overlay", "2")
+    expect(page.locator("#viewer-state")).to_have_text("Loading the overlay …")
+    page.select_option("#viewer-overlay", "")
+    expect(page.locator("#viewer-state")).to_be_hidden()
+    page.select_option("#viewer-overlay", "3")
+    expect(page.locator("#viewer-over-value")).to_be_visible(timeout=WAIT)
+    page.unroute_all()
+    page.route("**/bold.nii.gz", lambda route: route.fulfill(status=404))
+    page.select_option("#viewer-overlay", "2")
+    expect(page.locator("#viewer-warning")).to_contain_text("No overlay: This file is not on")
+    expect(page.locator("#viewer-over")).to_be_hidden()
+    expect(page.locator("#viewer-state")).to_be_hidden()
+    expect(page).not_to_have_url(has("overlay"))
+    guest.forgive("404")
+
+
+def test_a_position_outside_is_the_nearest_inside(show: Show) -> None:
+    page = show("?series=1&at=1e9,0,0").page
+    assert text(page, "voxel").startswith("39, ")  # the first axis runs to the left
+    page.fill("#viewer-x", "-1000")
+    page.press("#viewer-x", "Enter")
+    assert text(page, "voxel").startswith("0, ")
+    assert field(page, "x") == "-37"
+    assert text(page, "value") == "0"
+    expect(page).to_have_url(has("at=-37,"))
+    page.fill("#viewer-x", "")
+    page.press("#viewer-x", "Enter")
+    assert field(page, "x") == "-37"
+
+
+def test_a_link_that_asks_for_too_much(show: Show) -> None:
+    query = "?series=1&low=5&high=1&slice=odd&volume=9&overlay=77&opacity=x&at=1,2"
+    page = show(query).page
+    assert text(page, "warning") == (
+        "The link asks for what there is not: black 5 with white 1, volume 9, opacity x, at 1,2, "
+        "slice odd, overlay 77."
+    )
+    assert (field(page, "low"), field(page, "high")) == ("0", "1000")
+    assert text(page, "voxel") == "20, 24, 12"
+    assert page.get_by_role("radio", name="All three").is_checked()
 
 
 def test_volumes_of_a_series(show: Show) -> None:
@@ -325,6 +421,12 @@ def test_embedded_in_another_page(show: Show, annex: Path) -> None:
     expect(inner.locator("h1")).to_be_hidden()
     expect(inner.locator("#viewer-close")).to_be_hidden()
     assert (pixels(inner).min(axis=-1) > 40).mean() > 0.1
+    box, all_ = inner.locator("#viewer-canvas").bounding_box(), inner.locator("body")
+    assert box
+    assert box["height"] > 0.8 * all_.evaluate("() => innerHeight")
+    expect(inner.locator("#viewer-low")).to_be_hidden()
+    inner.get_by_text("Controls", exact=True).click()
+    expect(inner.locator("#viewer-low")).to_be_visible()
     assert "embed" in inner.url
     link = inner.locator("#viewer-page").get_attribute("href")
     assert link
@@ -333,21 +435,16 @@ def test_embedded_in_another_page(show: Show, annex: Path) -> None:
     guest.shot("view-embedded")
 
 
-@pytest.mark.parametrize(
-    ("query", "words"),
-    [
-        ("?series=9", "This visit has no series 9"),
-        ("?series=4", "Series 4 has no volume"),
-        ("?embed&series=%3Cb%3E", "This visit has no series <b>"),
-    ],
-)
-def test_what_is_not_there(
-    show: Show, visit: Listing, catalog: Callable[[Listing], Path], query: str, words: str
-) -> None:
+def test_what_is_not_there(show: Show) -> None:
     guest = show()
-    guest.open(f"/study/catalog/view/S01.html{query}")
-    expect(guest.page.locator("#viewer-state")).to_contain_text(words)
-    expect(guest.page.locator("#viewer-controls")).to_be_hidden()
+    for query, words in [
+        ("?series=9", "This visit has no series 9; close this, and choose one of the table."),
+        ("?series=4", "Series 4 has no volume to show; its row tells"),
+        ("?embed&series=%3Cb%3E", "This visit has no series <b>."),
+    ]:
+        guest.open(f"/study/catalog/view/S01.html{query}")
+        expect(guest.page.locator("#viewer-state")).to_contain_text(words)
+        expect(guest.page.locator("#viewer-controls")).to_be_hidden()
 
 
 def test_a_visit_without_volumes(show: Show) -> None:
@@ -378,28 +475,27 @@ def test_the_viewer_is_not_there(
     guest.forgive("404")
 
 
-@pytest.mark.parametrize(
-    ("status", "words"),
-    [
-        (404, "not on the server (404)"),
-        (403, "You may not read this file (403); ask who runs the server"),
-        (500, "cannot give out this file (500); try again"),
-    ],
-)
-def test_the_volume_is_refused(show: Show, status: int, words: str) -> None:
+def test_the_volume_is_refused(show: Show) -> None:
     guest = show()
-    guest.page.route("**/*.nii.gz", lambda route: route.fulfill(status=status))
-    guest.page.get_by_role("button", name="View series 1").click()
-    says(guest, words)
-    guest.forgive(str(status))
+    statuses = [404, 403, 500, 0]
 
+    def answer(route: Route) -> None:
+        if statuses[0]:
+            route.fulfill(status=statuses[0])
+        else:
+            route.abort()
 
-def test_no_answer(show: Show) -> None:
-    guest = show()
-    guest.page.route("**/*.nii.gz", lambda route: route.abort())
-    guest.page.get_by_role("button", name="View series 1").click()
-    says(guest, "The server does not answer; try again")
-    guest.forgive("ERR_FAILED")
+    guest.page.route("**/*.nii.gz", answer)
+    for words in (
+        "not on the server (404)",
+        "You may not read this file (403); ask who runs the server",
+        "cannot give out this file (500); try again",
+        "The server does not answer; try again",
+    ):
+        guest.page.get_by_role("button", name="View series 1").click()
+        says(guest, words)
+        guest.forgive(str(statuses.pop(0) or "ERR_FAILED"))
+        guest.page.keyboard.press("Escape")
 
 
 def test_a_damaged_file_and_one_after_it(show: Show, annex: Path) -> None:
@@ -408,6 +504,10 @@ def test_a_damaged_file_and_one_after_it(show: Show, annex: Path) -> None:
     path.write_bytes(path.read_bytes()[:-2000])
     guest.page.get_by_role("button", name="View series 1").click()
     says(guest, "The file is damaged, or did not arrive as a whole; try again")
+    guest.page.keyboard.press("Escape")
+    nib.Nifti2Image(head(), HEAD).to_filename(path)
+    guest.page.get_by_role("button", name="View series 1").click()
+    says(guest, "This is NIfTI-2, which this viewer does not read; download the file")
     guest.page.keyboard.press("Escape")
     guest.page.get_by_role("button", name="View series 2").click()
     shown(guest.page)
@@ -434,6 +534,7 @@ def test_the_graphics_card_gives_up(show: Show) -> None:
         ".getExtension('WEBGL_lose_context').loseContext()"
     )
     says(guest, "The graphics card has given up; close the viewer, and open it again")
+    expect(guest.page.get_by_role("radio", name="Axial")).to_be_disabled()
     guest.page.keyboard.press("Escape")
     guest.page.get_by_role("button", name="View series 1").click()
     shown(guest.page)
@@ -536,8 +637,51 @@ def test_wcag(show: Show, dark: bool, size: tuple[int, int]) -> None:
         assert guest.axe() == []
 
 
+def test_narrow_windows(show: Show, visit: Listing) -> None:
+    first, second = visit.series[:2]
+    two = replace(
+        first,
+        volumes=first.volumes + second.volumes,
+        outputs=first.outputs + second.outputs,
+    )
+    page = show(of=listing("S01", two, second)).page
+    for width in (1280, 1100, 1000, 768, 390):
+        page.set_viewport_size({"width": width, "height": 800})
+        assert page.evaluate("() => document.documentElement.scrollWidth") <= width
+    page.get_by_role("button", name="View series 2").click()
+    shown(page)
+    for width, height in ((320, 256), (640, 400), (320, 480)):
+        page.set_viewport_size({"width": width, "height": height})
+        tools = page.locator("#viewer-tools")
+        assert tools.evaluate("all => all.clientHeight === all.scrollHeight")
+        assert tools.evaluate("all => all.clientHeight") > 300
+        page.locator("#viewer-z").scroll_into_view_if_needed()
+        assert page.locator("#viewer").evaluate("all => all.scrollTop") > 0
+        labels = page.locator(".slices label span").all()
+        heights = {label.evaluate("span => span.offsetHeight") for label in labels}
+        assert len(heights) == 1
+        assert all(label.evaluate("it => it.scrollWidth <= it.offsetWidth") for label in labels)
+    page.emulate_media(forced_colors="active")
+    colors = [label.evaluate("it => getComputedStyle(it).backgroundColor") for label in labels]
+    assert len(set(colors)) == 2
+
+
+def test_full_screen(show: Show) -> None:
+    page = show().page
+    page.get_by_role("button", name="View series 1").click()
+    shown(page)
+    page.get_by_role("button", name="Full screen").click()
+    page.wait_for_function("() => document.fullscreenElement")
+    page.get_by_role("button", name="Close").click()
+    expect(page.locator("#viewer")).to_be_hidden()
+    assert page.evaluate("() => document.fullscreenElement") is None
+    assert page.evaluate("() => document.activeElement.dataset.id") == "1"
+
+
 def test_keyboard(show: Show) -> None:
     page = show().page
+    told: list[str] = []
+    page.on("console", lambda message: told.append(message.text))
     for _ in range(60):
         page.keyboard.press("Tab")
         if page.evaluate("() => document.activeElement.dataset.id") == "1":
@@ -559,6 +703,9 @@ def test_keyboard(show: Show) -> None:
     page.keyboard.press("Escape")
     expect(page.locator("#viewer")).to_be_hidden()
     assert page.evaluate("() => document.activeElement.dataset.id") == "1"
+    page.wait_for_timeout(300)
+    assert told == []  # nothing is drawn any more
+    expect(page.locator("#viewer-sides")).to_be_empty()
 
 
 def test_print(show: Show) -> None:

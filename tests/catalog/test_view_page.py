@@ -80,9 +80,9 @@ def version(n: int, change: Change) -> Version:
     return Version(n, 0, URL, URL, 10240, MD5, {"master": f"{n}" * 40, "git-annex": ""}, change)
 
 
-def view(visit: Listing, *, deposit_url: str | None = URL) -> Reader:
-    html = view_page(visit, PAGE, deposit_url=deposit_url)
-    assert html == view_page(visit, PAGE, deposit_url=deposit_url)
+def view(visit: Listing, *, deposit_url: str | None = URL, has_viewer: bool = True) -> Reader:
+    html = view_page(visit, PAGE, deposit_url=deposit_url, has_viewer=has_viewer)
+    assert html == view_page(visit, PAGE, deposit_url=deposit_url, has_viewer=has_viewer)
     return Reader(html)
 
 
@@ -156,6 +156,43 @@ def test_no_derivatives_no_viewer() -> None:
     assert "○ not converted" in plain(page)
 
 
+def test_a_catalog_without_the_viewer() -> None:
+    page = view(listing("S01", viewed(1, "t1")), has_viewer=False)
+    assert page.all("dialog") == []
+    assert not [attrs for attrs in page.all("button") if "data-url" in attrs]
+    assert "made without the viewer (NiiVue); download the files" in plain(page)
+    assert "t1.nii.gz" in plain(page)
+    assert "NiiVue" not in plain(view(listing(), has_viewer=False))
+    assert "NiiVue" not in plain(view(listing("S01", viewed(1, "t1"))))
+
+
+def test_files_of_one_name_have_their_folder() -> None:
+    others = tuple(output(f"{folder}/6.json") for folder in ("preview", "nifti"))
+    minc = output("minc/6.mnc", 2000)
+    text = plain(view(listing("S01", replace(viewed(6, "6"), outputs=(*others, minc)))))
+    assert "nifti/6.json" in text
+    assert "preview/6.json" in text
+    assert "minc/6.mnc" not in text
+    assert "Only MINC, 2.0 kB datalad get minc" in text.replace("\xa0", " ").replace(" Copy", "")
+    assert "datalad get preview" in text
+    assert "datalad get bids" not in text
+
+
+def test_a_number_that_two_series_have() -> None:
+    twice = replace(listed(4), anchor="4-2")
+    assert "4-2: the second series numbered 4." in plain(view(listing("S01", listed(4), twice)))
+    assert "numbered" not in plain(view(listing("S01", listed(4))))
+
+
+def test_content_that_a_clone_cannot_reach() -> None:
+    near = replace(version(1, Change()), store_url="file:///data/<b>")
+    visit = replace(listing(), versions=(near,))
+    assert "was deposited for file:///data/<b>: a clone elsewhere" in plain(view(visit))
+    assert "elsewhere" not in plain(view(visit, deposit_url="file:///data"))
+    moved = replace(visit, versions=(near, version(2, Change())))
+    assert "elsewhere" not in plain(view(moved))
+
+
 def test_a_frame_of_reference_is_a_number() -> None:
     series = [viewed(n, f"s{n}", frame=uid) for n, uid in enumerate(("1.9", "", "1.8", "1.9"), 1)]
     page = view(listing("S01", *series))
@@ -191,7 +228,14 @@ def test_versions() -> None:
 
 @pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
 def test_hostile_strings_stay_text(text: str) -> None:
-    keywords = ("SeriesDescription", "Modality", "ImageType", "Manufacturer", "EchoTime")
+    keywords = (
+        "SeriesDescription",
+        "Modality",
+        "ImageType",
+        "Manufacturer",
+        "EchoTime",
+        "StudyDate",
+    )
     values: dict[str, Any] = dict.fromkeys(keywords, (text,))
     bad = replace(viewed(1, "t1", **values), reason=text, lacking={"minc": text})
     before = view(listing("S01", viewed(1, "t1", ImageType=("M",))))

@@ -1,34 +1,30 @@
-// The page of a visit: its dialog with the viewer, and the URL that tells what is shown.
-// in: data attributes of the buttons "View"; the query of the URL, see PARAMETERS
+// The page of a visit: its dialog with the viewer.
+// in: data attributes of the buttons "View"; the query of the URL, see address.js
 // A classic script, since from file:// a browser runs no other; it says there why
 // no volume is shown. What draws is in viewer.js and is loaded when first needed.
 "use strict";
 
 (() => {
-  // view/VISIT.html?series=7&overlay=9&opacity=0.5&low=0&high=900&slice=axial&volume=1&at=0,0,0
-  // series, overlay: as at the button; low, high: values that are black and white;
-  // volume: from 1; at: mm, LPS; embed: nothing but the viewer
-  const PARAMETERS = ["series", "overlay", "opacity", "low", "high", "slice", "volume", "at"];
-  const query = new URLSearchParams(location.search);
-  const embedded = query.has("embed");
+  const { query, isEmbedded, number, short } = address;
+  const { say, warn, cut } = notice;
   // before anything is painted
-  if (embedded) document.documentElement.classList.add("embed");
+  if (isEmbedded) document.documentElement.classList.add("embed");
 
-  const DOWNLOAD = "download the file, or get it with datalad.";
   const element = (name) => document.getElementById(`viewer-${name}`);
-  const canOwnUrl = location.protocol === "http:" || location.protocol === "https:";
+  const AXES = ["x", "y", "z"];
 
   let dialog = null;
+  let making = null; // a promise of the viewer: there is one, however often it is asked for
   let viewer = null; // of viewer.js, once it is there
   let shown = null; // button of the series that is shown
   let over = null; // button of the one that is laid over it
-  let hasWebGl = null;
   let turn = 0; // counts what was asked for; an answer to an earlier question is dropped
 
   document.addEventListener("DOMContentLoaded", () => {
     dialog = document.getElementById("viewer");
     if (!dialog) {
-      if (embedded || query.has("series")) say("This visit has no volume to show.");
+      const note = document.getElementById("no-viewer")?.textContent;
+      if (isEmbedded || query.has("series")) say(note ?? "This visit has no volume to show.");
       return;
     }
     for (const button of buttons()) {
@@ -41,7 +37,7 @@
       element("overlay").add(option);
     }
     listen();
-    if (query.has("series") || embedded) start();
+    if (query.has("series") || isEmbedded) start();
   });
 
   function start() {
@@ -53,12 +49,10 @@
     }
     open();
     element("body").classList.add("bare");
-    const row = document.getElementById(`series-${wanted}`);
-    say(
-      row
-        ? `Series ${wanted} has no volume to show; its row tells what came of its conversion.`
-        : `This visit has no series ${wanted.slice(0, 40)}; close this, and choose one of the table.`,
-    );
+    const isThere = document.getElementById(`series-${wanted}`) !== null;
+    const what = isThere ? `Series ${wanted} has no volume to show` : `This visit has no series ${cut(wanted)}`;
+    const todo = isThere ? "its row tells what came of its conversion" : "close this, and choose one of the table";
+    say(isEmbedded ? `${what}.` : `${what}; ${todo}.`);
   }
 
   function buttons() {
@@ -78,43 +72,11 @@
     return plain.length > 70 ? `${plain.slice(0, 69)}…` : plain;
   }
 
-  // A sentence in place of the picture; none takes it away.
-  function say(text, isError = true) {
-    const state = document.getElementById("viewer-state");
-    if (state?.textContent === text) return;
-    if (!state) {
-      const note = document.createElement("p");
-      note.className = "note alone";
-      note.textContent = text;
-      document.getElementById("main").prepend(note);
-      return;
-    }
-    state.textContent = text;
-    element("body").classList.toggle("failed", isError && text !== "");
-    state.hidden = text === "";
-  }
-
   function open() {
     if (dialog.open) return;
     // alone in its frame there is nothing behind it
-    if (embedded) dialog.show();
+    if (isEmbedded) dialog.show();
     else dialog.showModal();
-  }
-
-  // Why no volume can be shown here, as far as it is known before trying.
-  function obstacle() {
-    if (!canOwnUrl) {
-      return `A page that was opened from a file may not read volumes; open it from a web server, ${DOWNLOAD}`;
-    }
-    // asked once: a browser has few contexts to give, and takes back the oldest
-    hasWebGl ??= Boolean(document.createElement("canvas").getContext("webgl2"));
-    if (!hasWebGl) {
-      return `This browser has no WebGL 2, which draws volumes; switch hardware acceleration on, take another browser, or ${DOWNLOAD}`;
-    }
-    if (!window.DecompressionStream) {
-      return `This browser is too old to unpack volumes; update it, or ${DOWNLOAD}`;
-    }
-    return "";
   }
 
   async function show(button, asked) {
@@ -127,12 +89,12 @@
     const file = element("file");
     file.href = button.dataset.url;
     file.download = button.dataset.name;
-    element("warning").hidden = true;
+    notice.forget();
     for (const option of element("overlay").options) option.disabled = option.value === button.dataset.id;
     element("overlay").value = "";
-    element("opacity").value = number(asked.get("opacity")) ?? 0.5;
+    element("over").hidden = true;
     enable(false);
-    const why = obstacle();
+    const why = notice.obstacle();
     if (why) {
       say(why);
       return;
@@ -140,27 +102,26 @@
     say("Loading …", false);
     let state;
     try {
-      viewer ??= await make();
+      viewer = await (making ??= make().catch((error) => {
+        making = null; // another time it may start
+        throw error;
+      }));
       if (mine !== turn) return;
       viewer.slice(choose(asked.get("slice")));
       state = await viewer.load(source(button), (part) => {
         // in tens, for those who have it read out
-        if (mine === turn) say(`Loading … ${Math.floor(10 * part)}0 %`, false);
+        if (mine === turn) say(`Loading … ${10 * Math.floor(10 * part)} %`, false);
       });
     } catch (error) {
-      if (mine === turn) fail(error);
+      if (mine === turn) notice.fail(error);
       return;
     }
     if (mine !== turn || !state) return;
     say("");
     describe(state);
     enable(true);
-    restore(asked);
-    if (asked.get("overlay")) {
-      const other = find(asked.get("overlay"));
-      if (other && other !== shown) await overlay(other);
-      else warn(`This visit has no other series ${asked.get("overlay").slice(0, 40)} to lay over this one.`);
-    }
+    const other = restore(asked);
+    if (other) await overlay(other);
     remember();
   }
 
@@ -168,25 +129,22 @@
     const { Viewer } = await import(new URL(dialog.dataset.module, document.baseURI).href).catch(() => {
       throw new Error("The viewer's script is not in this catalog");
     });
-    return Viewer.make(element("canvas"), new URL(dialog.dataset.library, document.baseURI).href, {
+    return Viewer.make(element("canvas"), element("sides"), new URL(dialog.dataset.library, document.baseURI).href, {
       moved: tell,
       windowed: (low, high) => {
-        element("low").value = short(low);
-        element("high").value = short(high);
+        fill(low, high);
         remember();
       },
       lost: () => {
-        viewer = null;
+        turn += 1;
+        making = viewer = over = null;
         const canvas = element("canvas");
         canvas.replaceWith(canvas.cloneNode()); // one that can begin anew
+        element("sides").replaceChildren();
+        enable(false);
         say("The graphics card has given up; close the viewer, and open it again.");
       },
     });
-  }
-
-  function fail(error) {
-    const why = error instanceof Error ? error.message : "The viewer cannot start";
-    say(`${why}; ${error.todo ? `${error.todo}.` : DOWNLOAD}`);
   }
 
   function source(button) {
@@ -202,7 +160,7 @@
     const [a, b, c] = state.shape;
     const spacing = state.spacing.map((mm) => short(mm, 3)).join(" × ");
     const volumes = state.volumes > 1 ? `, ${state.volumes} volumes` : "";
-    element("about").textContent = `${a} × ${b} × ${c} voxels of ${spacing} mm${volumes}. Slices lie as they were taken; the patient's right is on the left.`;
+    element("about").textContent = `${a} × ${b} × ${c} voxels of ${spacing} mm${volumes}. Slices lie as they were taken; in axial and coronal ones the patient's right is on the left.`;
     element("volumes").hidden = state.volumes < 2;
     element("volume").max = state.volumes;
     element("volume").value = 1;
@@ -211,28 +169,49 @@
     element("volumes-left").textContent = `${state.left} more are in the file; all of it would not fit into the browser.`;
   }
 
-  // What the URL asks for, or else what belongs to the series.
+  // What the URL asks for, or else what belongs to the series; returns what to lay over it.
   function restore(asked) {
-    const [low, high] = viewer.natural();
-    setWindow(number(asked.get("low")) ?? low, number(asked.get("high")) ?? high);
-    const volume = number(asked.get("volume"));
+    const odd = [];
+    const take = (name, text, value) => {
+      if (text !== null && value === null) odd.push(`${name} ${cut(text)}`);
+      return value;
+    };
+    const within = (name, low, high) => {
+      const value = number(asked.get(name));
+      return take(name, asked.get(name), value >= low && value <= high ? value : null);
+    };
+    const [low, high] = ["low", "high"].map(
+      (name, place) => within(name, -Infinity, Infinity) ?? viewer.natural()[place],
+    );
+    if (low >= high) odd.push(`black ${short(low)} with white ${short(high)}`);
+    setWindow(...(low < high ? [low, high] : viewer.natural()));
+    const volume = within("volume", 1, Number(element("volume").max));
     if (volume !== null) setVolume(volume);
+    element("opacity").value = within("opacity", 0, 1) ?? 0.5;
     const at = (asked.get("at") ?? "").split(",").map(number);
-    if (at.length === 3 && !at.includes(null)) viewer.goTo(at);
+    if (take("at", asked.get("at"), at.length === 3 && !at.includes(null) ? at : null)) viewer.goTo(at);
+    const slice = asked.get("slice");
+    if (slice && choose(slice) !== slice) odd.push(`slice ${cut(slice)}`);
+    const other = find(asked.get("overlay"));
+    if (asked.get("overlay") && (!other || other === shown)) odd.push(`overlay ${cut(asked.get("overlay"))}`);
+    if (odd.length > 0) warn("link", `The link asks for what there is not: ${odd.join(", ")}.`);
+    return other === shown ? null : other;
   }
 
   function setWindow(low, high) {
-    const isGood = low !== null && high !== null && low < high;
-    for (const name of ["low", "high"]) {
-      element(name).setCustomValidity(isGood ? "" : "Black is a smaller number than white.");
+    if (fill(low, high)) viewer.setWindow(low, high);
+  }
+
+  // The fields of the window; returns whether it can be shown.
+  function fill(low, high) {
+    const fault = low < high ? "" : "Black has to be a smaller number than white.";
+    for (const [name, value] of [["low", low], ["high", high]]) {
+      element(name).value = short(value);
+      element(name).setCustomValidity(fault);
     }
-    if (!isGood) {
-      element("low").reportValidity();
-      return;
-    }
-    element("low").value = short(low);
-    element("high").value = short(high);
-    viewer.setWindow(low, high);
+    element("window-fault").textContent = fault;
+    element("window-fault").hidden = fault === "";
+    return fault === "";
   }
 
   function setVolume(wanted) {
@@ -247,53 +226,50 @@
     const mine = ++turn;
     over = null;
     viewer.uncover();
-    warn("");
+    warn("overlay", "");
+    say("");
+    element("overlay").value = button?.dataset.id ?? "";
+    element("over").hidden = true;
     if (button) {
-      element("overlay").value = button.dataset.id;
       say("Loading the overlay …", false);
       try {
         await viewer.cover(source(button), Number(element("opacity").value));
+        if (mine !== turn) return;
+        over = button;
+        element("over").hidden = false;
+        compareFrames();
       } catch (error) {
-        if (mine === turn) {
-          say("");
-          warn(`No overlay: ${error.message}.`);
-          element("overlay").value = "";
-        }
-        return;
+        if (mine !== turn) return;
+        element("overlay").value = "";
+        warn("overlay", `No overlay: ${error.message}.`);
       }
-      if (mine !== turn) return;
       say("");
-      over = button;
-      compareFrames();
     }
-    element("over").hidden = over === null;
     remember();
   }
 
   function compareFrames() {
     const [one, other] = [shown.dataset.frame, over.dataset.frame];
     if (one === "0" || other === "0") {
-      warn("Of one of these series it is not known in which frame of reference it lies: the two may not fit onto each other.");
+      warn("overlay", "Of one of these series it is not known in which frame of reference it lies: the two may not fit onto each other.");
     } else if (one !== other) {
-      warn("These two series have different frames of reference: the patient may have moved between them, and they may not fit onto each other.");
+      warn("overlay", "These two series have different frames of reference: the patient may have moved between them, and they may not fit onto each other.");
     }
   }
 
-  function warn(text) {
-    element("warning").textContent = text;
-    element("warning").hidden = text === "";
-  }
-
   function tell({ lps, ras, voxel, values }) {
-    ["x", "y", "z"].forEach((name, axis) => {
-      // what is being typed is left alone
-      if (document.activeElement !== element(name)) element(name).value = short(lps[axis], 2);
-    });
-    element("ras").textContent = ras.map((mm) => mm.toFixed(1)).join(", ");
+    // what is being typed is left alone
+    place(lps, AXES.filter((name) => document.activeElement !== element(name)));
+    // no -0
+    element("ras").textContent = ras.map((mm) => (Number(mm.toFixed(1)) + 0).toFixed(1)).join(", ");
     element("voxel").textContent = voxel.join(", ");
     element("value").textContent = short(values[0]);
     element("over-value").textContent = values.length > 1 ? short(values[1]) : "";
     later();
+  }
+
+  function place(lps, names) {
+    for (const name of names) element(name).value = short(lps[AXES.indexOf(name)], 2);
   }
 
   function choose(name) {
@@ -310,47 +286,54 @@
 
   function listen() {
     element("controls").addEventListener("submit", (event) => event.preventDefault());
-    element("close").addEventListener("click", () => dialog.close());
+    element("close").addEventListener("click", async () => {
+      if (document.fullscreenElement) await document.exitFullscreen().catch(() => {});
+      dialog.close();
+    });
     dialog.addEventListener("close", () => {
       turn += 1;
-      viewer?.stop();
+      viewer?.clear(); // its memory is for the page again
       const button = shown;
-      shown = null;
+      shown = over = null;
       remember();
       button?.focus();
     });
     for (const choice of dialog.querySelectorAll('[name="slice"]')) {
       choice.addEventListener("change", () => {
-        viewer.slice(choice.value);
+        viewer?.slice(choice.value);
         remember();
       });
     }
     for (const name of ["low", "high"]) {
       element(name).addEventListener("change", () => {
-        setWindow(number(element("low").value), number(element("high").value));
+        if (!viewer) return;
+        const [low, high] = viewer.natural();
+        setWindow(number(element("low").value) ?? low, number(element("high").value) ?? high);
         remember();
       });
     }
     element("reset").addEventListener("click", () => {
-      setWindow(...viewer.natural());
+      if (viewer) setWindow(...viewer.natural());
       remember();
     });
     element("volume").addEventListener("input", () => {
-      setVolume(element("volume").value);
+      if (viewer) setVolume(element("volume").value);
       later();
     });
     element("overlay").addEventListener("change", () => {
       const button = find(element("overlay").value);
-      overlay(button === shown ? null : (button ?? null));
+      if (viewer) overlay(button === shown ? null : button);
     });
     element("opacity").addEventListener("input", () => {
-      viewer.setOpacity(Number(element("opacity").value));
+      viewer?.setOpacity(Number(element("opacity").value));
       later();
     });
-    for (const name of ["x", "y", "z"]) {
+    for (const name of AXES) {
       element(name).addEventListener("change", () => {
-        const at = ["x", "y", "z"].map((each) => number(element(each).value));
-        if (!at.includes(null)) viewer.goTo(at);
+        const now = viewer?.at();
+        if (!now) return;
+        viewer.goTo(now.map((mm, axis) => number(element(AXES[axis]).value) ?? mm));
+        place(viewer.at(), AXES); // where that is outside, the nearest point
       });
     }
     element("overlays").hidden = buttons().length < 2;
@@ -364,32 +347,30 @@
     document.addEventListener("fullscreenchange", () => {
       full.textContent = document.fullscreenElement ? "Leave full screen" : "Full screen";
     });
-    if (embedded) {
+    if (isEmbedded) {
       element("close").hidden = true;
+      element("more").hidden = false;
+      element("tools").open = false;
       element("page").hidden = false;
     }
   }
 
-  // The query of what is shown; parameters in one order, so that equal views have equal URLs.
+  // What is shown, as parameters of the URL.
   function state() {
-    const now = new URLSearchParams();
-    if (!shown || !viewer?.isReady) return now;
+    if (!shown || !viewer?.isReady) return {};
     const [low, high] = viewer.natural();
-    const at = viewer.at();
-    const values = {
+    const [black, white] = viewer.range();
+    const unless = (usual, value) => (value === usual ? undefined : value);
+    return {
       series: shown.dataset.id,
       overlay: over?.dataset.id,
       opacity: over ? element("opacity").value : undefined,
-      low: Number(element("low").value) === Number(short(low)) ? undefined : element("low").value,
-      high: Number(element("high").value) === Number(short(high)) ? undefined : element("high").value,
+      low: unless(short(low), short(black)),
+      high: unless(short(high), short(white)),
       slice: dialog.querySelector('[name="slice"]:checked').value,
-      volume: element("volume").value === "1" ? undefined : element("volume").value,
-      at: at?.map((mm) => short(mm, 1)).join(","),
+      volume: unless("1", element("volume").value),
+      at: viewer.at().map((mm) => short(mm, 1)).join(","),
     };
-    for (const name of PARAMETERS) {
-      if (values[name] !== undefined) now.set(name, values[name]);
-    }
-    return now;
   }
 
   let timer = 0;
@@ -401,30 +382,10 @@
 
   function remember() {
     clearTimeout(timer);
-    const base = location.href.split(/[?#]/)[0];
-    const text = state().toString().replaceAll("%2C", ",");
-    const link = text ? `${base}?${text}` : base + location.hash;
-    const frame = text ? `${base}?embed&${text}` : `${base}?embed`;
-    element("link").textContent = link;
-    element("frame").textContent = `<iframe src="${frame.replaceAll("&", "&amp;").replaceAll('"', "%22")}" title="${shown ? `Series ${shown.dataset.id}` : "Volume"}" width="960" height="640" allowfullscreen></iframe>`;
-    element("page").href = link;
-    if (!canOwnUrl) return;
-    try {
-      history.replaceState(null, "", embedded ? frame : link);
-    } catch {
-      // a browser may refuse it; nothing depends on it
-    }
-  }
-
-  function number(text) {
-    if (text === null || text === undefined || String(text).trim() === "") return null;
-    const value = Number(text);
-    return Number.isFinite(value) ? value : null;
-  }
-
-  // A number as it is read, not as it is computed.
-  function short(value, decimals = null) {
-    if (value === undefined || Number.isNaN(value)) return "–";
-    return String(decimals === null ? Number(value.toPrecision(6)) : Number(value.toFixed(decimals)));
+    const urls = address.of(state());
+    element("link").textContent = urls.page;
+    element("frame").textContent = `<iframe src="${urls.frame.replaceAll("&", "&amp;").replaceAll('"', "%22")}" title="${shown ? `Series ${shown.dataset.id}` : "Volume"}" width="960" height="640" allowfullscreen></iframe>`;
+    element("page").href = urls.page;
+    address.keep(urls);
   }
 })();

@@ -3,11 +3,14 @@
 // Errors say why, and in `todo` what to do. Coordinates are mm; NIfTI has RAS, DICOM LPS.
 
 const SLICES = { axial: 0, coronal: 1, sagittal: 2, multiplanar: 3, render: 4 };
+const ENDS = [["L", "R"], ["P", "A"], ["I", "S"]]; // of the axes, RAS
+const FAR = 1e6; // mm; what is farther is nowhere
 const MOST = 1 << 29; // bytes of a file that are held; what is more is left out by volumes
 const HEADER = 352; // bytes of NIfTI-1: nifti1.h, and four that tell of extensions
 
 export class Viewer {
-  static async make(canvas, library, events) {
+  // sides: an element above the canvas, for letters
+  static async make(canvas, sides, library, events) {
     const { Niivue, NVImage } = await loaded(library);
     const niivue = new Niivue({
       isRadiologicalConvention: true, // as in the pictures of the page
@@ -18,26 +21,32 @@ export class Viewer {
       multiplanarShowRender: 0, // in software, the render alone takes seconds
       multiplanarPadPixels: 4,
       show3Dcrosshair: true,
-      showAllOrientationMarkers: true,
+      isOrientationTextVisible: false, // what is drawn into the picture is lost where that is bright
       crosshairColor: [0.36, 0.68, 1, 0.9],
       crosshairWidth: 0.5, // a thinner one is lost between pixels
       crosshairWidthUnit: "percent",
-      fontColor: [0.85, 0.87, 0.9, 1],
       backColor: [0, 0, 0, 1],
       loadingText: "",
       logLevel: "silent",
     });
     await niivue.attachToCanvas(canvas);
-    return new Viewer(niivue, NVImage, canvas, events);
+    return new Viewer(niivue, NVImage, canvas, sides, events);
   }
 
-  constructor(niivue, NVImage, canvas, events) {
+  constructor(niivue, NVImage, canvas, sides, events) {
     this.niivue = niivue;
     this.NVImage = NVImage;
     this.canvas = canvas;
+    this.sides = sides;
     this.events = events;
     this.stopping = new AbortController();
     this.window = [0, 1];
+    this.lettered = ""; // what letter() has set
+    const draw = niivue.drawScene.bind(niivue);
+    niivue.drawScene = () => {
+      draw();
+      this.letter();
+    };
     niivue.onLocationChange = () => this.tell();
     niivue.onIntensityChange = (volume) => {
       if (volume === niivue.volumes[0]) events.windowed(volume.cal_min, volume.cal_max);
@@ -60,12 +69,12 @@ export class Viewer {
   }
 
   async load(source, progress) {
-    this.stop();
     this.clear();
     const { image, state } = await this.image(source, progress, "gray", 1);
     if (!image) return null;
     this.niivue.addVolume(image);
-    this.window = source.window ?? [image.cal_min, image.cal_max];
+    const [low, high] = source.window ?? [image.cal_min, image.cal_max];
+    this.window = low < high ? [low, high] : [low, low + 1];
     this.moveTo(pointOf(image, state.shape.map((side) => Math.floor(side / 2))));
     return state;
   }
@@ -85,6 +94,7 @@ export class Viewer {
   }
 
   clear() {
+    this.stop();
     while (this.isReady) this.niivue.removeVolume(this.niivue.volumes.at(-1));
   }
 
@@ -125,6 +135,11 @@ export class Viewer {
     this.niivue.updateGLVolume();
   }
 
+  range() {
+    const [volume] = this.niivue.volumes;
+    return [volume.cal_min, volume.cal_max];
+  }
+
   setVolume(place) {
     this.niivue.setFrame4D(this.niivue.volumes[0].id, place);
   }
@@ -133,16 +148,52 @@ export class Viewer {
     if (this.niivue.volumes.length > 1) this.niivue.setOpacity(1, opacity);
   }
 
-  // LPS, mm; the nearest point of the volume
+  // LPS, mm; the nearest point between the middles of the outermost voxels
   goTo([x, y, z]) {
-    this.moveTo([-x, -y, z]);
+    const [volume] = this.niivue.volumes;
+    const ras = [-x, -y, z].map((mm) => Math.min(FAR, Math.max(-FAR, mm)));
+    const inside = placeIn(volume, ras).map((place, axis) =>
+      Math.min(volume.hdr.dims[axis + 1] - 1, Math.max(0, place)),
+    );
+    this.moveTo(pointOf(volume, inside));
   }
 
   moveTo(ras) {
-    const place = this.niivue.mm2frac(ras, 0, true);
-    this.niivue.scene.crosshairPos = Array.from(place, (part) => Math.min(1, Math.max(0, part)));
+    this.niivue.scene.crosshairPos = Array.from(this.niivue.mm2frac(ras, 0, true));
     this.niivue.createOnLocationChange();
     this.niivue.drawScene();
+  }
+
+  // The patient's sides, at the edges of each slice as NiiVue has just drawn it.
+  letter() {
+    const { screenSlices, uiData } = this.niivue;
+    const slices = this.isReady ? screenSlices.filter((each) => each.axCorSag <= SLICES.sagittal) : [];
+    const letters = slices.flatMap(({ axCorSag, leftTopWidthHeight, fovMM }) => {
+      const [x, y, width, height] = leftTopWidthHeight.map((pixels) => pixels / uiData.dpr);
+      const across = ENDS[axCorSag === SLICES.sagittal ? 1 : 0];
+      const up = ENDS[axCorSag === SLICES.axial ? 1 : 2];
+      // a field of view that is negative runs to the lower end of its axis
+      const [left, right] = fovMM[0] > 0 ? across : across.toReversed();
+      const [bottom, top] = fovMM[1] > 0 ? up : up.toReversed();
+      return [
+        ["left", left, x, y + height / 2],
+        ["right", right, x + width, y + height / 2],
+        ["top", top, x + width / 2, y],
+        ["bottom", bottom, x + width / 2, y + height],
+      ];
+    });
+    const state = JSON.stringify(letters);
+    if (this.lettered === state) return;
+    this.lettered = state;
+    this.sides.replaceChildren(
+      ...letters.map(([edge, text, x, y]) => {
+        const letter = document.createElement("span");
+        letter.className = edge;
+        letter.textContent = text;
+        Object.assign(letter.style, { left: `${x}px`, top: `${y}px` });
+        return letter;
+      }),
+    );
   }
 
   ras() {
@@ -225,6 +276,7 @@ async function read({ url, size }, progress, signal) {
   try {
     return await unpack(answer.body, (count) => progress(Math.min(1, count / size)));
   } catch (error) {
+    if (error.todo) throw error;
     throw obstacle("The file is damaged, or did not arrive as a whole", "try again, or get it with datalad, which checks it", error);
   }
 }
@@ -290,7 +342,9 @@ async function collect(reader) {
 function header(bytes) {
   const view = new DataView(bytes.buffer);
   const little = view.getInt32(0, true) === 348;
-  if (!little && view.getInt32(0, false) !== 348) throw new Error("no NIfTI-1");
+  const is = (size) => view.getInt32(0, true) === size || view.getInt32(0, false) === size;
+  if (is(540)) throw obstacle("This is NIfTI-2, which this viewer does not read", "download the file, or get it with datalad");
+  if (!is(348)) throw new Error("no NIfTI-1");
   const dim = Array.from({ length: 8 }, (_, place) => view.getInt16(40 + 2 * place, little));
   const side = (place) => (place <= dim[0] ? Math.max(1, dim[place]) : 1);
   const shape = [side(1), side(2), side(3)];
@@ -325,8 +379,13 @@ function pointOf(volume, [i, j, k]) {
   return volume.hdr.affine.slice(0, 3).map(([a, b, c, d]) => a * i + b * j + c * k + d);
 }
 
-// As the file counts, from 0; NiiVue's own voxels are turned towards RAS.
-function voxelAt(volume, [x, y, z]) {
+// As the file counts, from 0.
+function voxelAt(volume, ras) {
+  return placeIn(volume, ras).map((place) => Math.round(place) + 0); // no -0
+}
+
+// The same, between the middles of voxels; NiiVue's own voxels are turned towards RAS.
+function placeIn(volume, [x, y, z]) {
   const [[a, b, c, p], [d, e, f, q], [g, h, i, r]] = volume.hdr.affine;
   const [u, v, w] = [x - p, y - q, z - r];
   const det = a * (e * i - f * h) - b * (d * i - f * g) + c * (d * h - e * g);
@@ -334,5 +393,5 @@ function voxelAt(volume, [x, y, z]) {
     ((e * i - f * h) * u + (c * h - b * i) * v + (b * f - c * e) * w) / det,
     ((f * g - d * i) * u + (a * i - c * g) * v + (c * d - a * f) * w) / det,
     ((d * h - e * g) * u + (b * g - a * h) * v + (a * e - b * d) * w) / det,
-  ].map((place) => Math.round(place) + 0); // no -0
+  ];
 }
