@@ -207,7 +207,7 @@ def test_from_search_to_images(
         nifti = [path for path in got.here if path.startswith("nifti/")]
         assert len([path for path in nifti if path.endswith(".nii.gz")]) == 4
 
-        page.get_by_role("button", name="View").first.click()
+        page.get_by_role("button", name="View series").first.click()
         canvas = page.locator("canvas")
         expect(canvas).to_be_visible()
         expect(page.get_by_text("voxels of")).to_be_visible(timeout=WAIT)
