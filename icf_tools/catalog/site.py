@@ -89,6 +89,13 @@ def catalog_site(root: Path, settings: Settings) -> SiteCatalogued:
     )
 
 
+def has_older(root: Path, study: str) -> bool:
+    """Whether the page over all studies is there, and has another state of the study."""
+    site = read_index(read(CatalogPath(root, None), MANIFEST), study)
+    mine = read_index(read(CatalogPath(root, study), MANIFEST), study)
+    return site is not None and mine is not None and site.items != mine.items
+
+
 def _read_study(root: Path, study: str) -> tuple[Index, dict[PurePosixPath, bytes]]:
     """The index of a study, and its shards. Raises NotShown and what reading settings does."""
     settings = read_settings(StorePath(root, Visit(study, "any")))

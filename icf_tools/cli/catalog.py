@@ -51,6 +51,7 @@ def catalog(
     if study is None:
         _catalog_site(store_dir, as_json)
         return
+    from icf_tools.catalog.site import has_older
     from icf_tools.catalog.write import catalog
 
     # a visit of that name need not be there: its identifier is checked, and it may have gone
@@ -64,6 +65,10 @@ def catalog(
         report.note(
             "no deposit URL is known, so pages show the one that a visit was deposited with; "
             "give --deposit-url, or write deposit_url into site.yaml or study.yaml"
+        )
+    if has_older(store_dir, study):
+        report.note(
+            "the page over all studies has an older state of this one; run icf catalog --site"
         )
     counts = f"{done.visits} visits, {done.series} series"
     lines = [

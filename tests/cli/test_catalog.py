@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from icf_tools.model.visit import StorePath
+from tests import dicoms
 from tests.conftest import Run
 
 URL = "https://data.example.org/store"
@@ -47,6 +48,11 @@ def test_the_site(icf: Run, deposited: StorePath) -> None:
     assert "catalog of the site: 1 studies, 1 visits, 2 series" in done.stdout
     done = icf("catalog", "--site", "--json", "-o", deposited.root)
     assert json.loads(done.stdout)["studies"] == ["study"]
+    assert "--site" not in icf("catalog", "study", "-o", deposited.root).stderr
+    other = deposited.study.parent / "in2"
+    dicoms.visit(other, series=1)
+    icf("add", "study", "more", other, "-o", deposited.root, "--store-url", URL)
+    assert "run icf catalog --site" in icf("catalog", "study", "more", "-o", deposited.root).stderr
 
 
 @pytest.mark.parametrize("arguments", [(), ("study", "--site"), ("study", "visit", "--site")])
