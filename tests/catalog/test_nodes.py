@@ -66,6 +66,7 @@ def listing(name: str = "S01", *series: Listed) -> Listing:
         versions=(),
         clone_url=visit.clone_url(URL),
         links={tarball: f"../../{tarball}"},
+        timestamp=facts.timestamp,
     )
 
 

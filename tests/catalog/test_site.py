@@ -44,6 +44,11 @@ def content(root: Path) -> dict[str, bytes]:
     }
 
 
+def told(root: Path) -> bytes:
+    """All that follows from studies."""
+    return b"".join(text for name, text in content(root).items() if not name.startswith("static/"))
+
+
 def test_it_joins_the_studies(root: Path) -> None:
     done = catalog_site(root, Settings())
     assert done.studies == ("ageing", "memory")
@@ -77,7 +82,7 @@ def test_a_study_that_comes_or_goes(root: Path) -> None:
     assert catalog_site(root, Settings()).studies == ("ageing", "memory", "new")
     (root / "memory" / "study.yaml").write_text("catalog: {site: false}")
     assert catalog_site(root, Settings()).studies == ("ageing", "new")
-    assert b"memory" not in b"".join(content(root).values())
+    assert b"memory" not in told(root)
     (root / "memory" / "study.yaml").write_text("catalog: {sight: false}")
     done = catalog_site(root, Settings())
     assert (done.studies, done.damaged) == (("ageing", "new"), 1)
@@ -110,14 +115,14 @@ def test_a_catalog_by_older_settings_is_not_joined(root: Path) -> None:
     done = catalog_site(root, Settings())
     assert done.studies == ("ageing",)
     assert "older settings; run icf catalog memory" in dict(done.left_out)["memory"]
-    assert b"memory" not in b"".join(content(root).values())
+    assert b"memory" not in told(root)
 
 
 def test_shards_are_looked_at(root: Path) -> None:
     for shard in (root / "memory" / "catalog" / "search" / "data").glob("*.js"):
         shard.write_text('alert("from memory");')
     assert catalog_site(root, Settings()).studies == ("ageing",)
-    assert b"from memory" not in b"".join(content(root).values())
+    assert b"from memory" not in told(root)
 
 
 def test_the_last_study_leaves(root: Path) -> None:
@@ -128,4 +133,4 @@ def test_the_last_study_leaves(root: Path) -> None:
     assert (done.studies, done.damaged) == ((), 0)
     found = content(root)
     assert not any(name.startswith("search/data/") for name in found)
-    assert b"memory" not in b"".join(found.values())
+    assert b"memory" not in told(root)
