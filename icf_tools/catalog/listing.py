@@ -120,11 +120,6 @@ class Listing:
         }
         return tuple(sorted(found))
 
-    @property
-    def statuses(self) -> dict[str, int]:
-        """How many series have each status."""
-        return dict(sorted(Counter(each.status for each in self.series).items()))
-
 
 def list_visit(store: StorePath, settings: Settings, deposit_url: str | None) -> Listing:
     """Read what the store has of the visit.
