@@ -412,22 +412,16 @@ def test_no_permission(root: Path, require: Callable[[str], str]) -> None:
     write(root)
     superuser = [require("setpriv"), "--bounding-set=-dac_override,-dac_read_search"]
     command = [*(superuser if os.geteuid() == 0 else []), sys.executable, "-m", "icf_tools"]
-    command += [
-        "catalog",
-        STUDY,
-        "--store-dir",
-        str(root),
-        "--deposit-url",
-        "https://a.example.org",
-    ]
+    command += ["catalog", STUDY, "--store-dir", str(root), "--deposit-url"]
     place = root / STUDY / "catalog"
     for folder in (place / "view", place / "search", place):
         folder.chmod(0o555)
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        url = f"https://{folder.name}.example.org"  # so that each page has to change
+        done = subprocess.run([*command, url], capture_output=True, text=True, check=False)
         folder.chmod(0o755)
         assert (done.returncode, "Traceback" in done.stderr) == (8, False)
         assert "permission" in done.stderr
-    assert subprocess.run(command, check=False).returncode == 0
+    assert subprocess.run([*command, URL], check=False).returncode == 0
 
 
 def test_no_room(root: Path, tmp_path: Path, require: Callable[[str], str]) -> None:
