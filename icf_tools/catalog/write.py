@@ -185,8 +185,7 @@ def catalog(
             raise NoStudy(study, root)
         if visit is None:
             return _rebuild(about, known, progress)
-        before = _Before.read(about)
-        if visit not in known and (before is None or visit not in before.entries):
+        if visit not in known and not about.place.view(visit).is_file():
             raise NoVisit(Visit(study, visit), root)
         trouble: IcfError | None = None
         made = None
@@ -194,10 +193,10 @@ def catalog(
             made = about.visit(visit) if visit in known else None
         except (NoMetadata, Damaged) as err:  # its page leaves the catalog before this is told
             trouble = err
-        if before is None or not (done := _update(about, before, visit, made)):
-            if trouble is not None:
-                raise trouble
-            return _rebuild(about, known, progress)
+        before = _Before.read(about)
+        done = None if before is None else _update(about, before, visit, made)
+        if done is None:
+            done = _rebuild(about, known, progress)
         if trouble is not None:
             raise trouble
         return done

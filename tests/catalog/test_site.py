@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import expect
 
 from icf_tools.catalog.manifest import read_index
 from icf_tools.catalog.site import NoCatalogs, catalog_site
@@ -15,6 +16,8 @@ from icf_tools.pipeline import add
 from icf_tools.settings import Settings
 from icf_tools.store.deposit import NoStore
 from tests import dicoms
+from tests.catalog.browser import Look
+from tests.catalog.conftest import Serve
 
 URL = "https://data.example.org/store"
 
@@ -134,3 +137,23 @@ def test_the_last_study_leaves(root: Path) -> None:
     found = content(root)
     assert not any(name.startswith("search/data/") for name in found)
     assert b"memory" not in told(root)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("size", [(1280, 800), (390, 844)], ids=["wide", "phone"])
+def test_the_home_page(
+    root: Path, serve: Serve, look: Look, dark: bool, size: tuple[int, int]
+) -> None:
+    description = "</p><script>alert(1)</script> \u202e" + "W" * 10_000
+    catalog_site(root, Settings(brand=Brand(name="A <b>site</b>", description=description)))
+    guest = look(serve(root, below="/some/store").url, dark=dark, size=size)
+    page = guest.open("/catalog/")
+    assert guest.axe() == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= size[0]
+    expect(page.get_by_role("heading", level=1)).to_have_text("A <b>site</b>")
+    page.get_by_role("link", name="memory").click()
+    expect(page.locator("#count")).to_have_text("1 visit, 2 series")
+    guest.open("/catalog/").get_by_role("link", name="Search all studies").first.click()
+    expect(page.locator("#count")).to_have_text("2 visits, 4 series")
+    assert guest.axe() == []

@@ -480,6 +480,23 @@ def test_what_is_denied_later_leaves_all_pages(root: Path, tmp_path: Path) -> No
     assert b'"1_nifti.nii.gz"' in found["view/S1.html"]
 
 
+def test_other_settings_reach_all_pages_whatever_visit_is_named(root: Path) -> None:
+    """One that is damaged, one that is gone."""
+    tags = tuple(tag for tag in RECORDED if tag.keyword != "ProtocolName")
+    for name, broken in (("P1", "["), ("P2", None)):
+        write(root)
+        store = StorePath(root, Visit(STUDY, name))
+        if broken is None:
+            remove(root, name)
+            assert write(root, name, tags=tags).gone == (name,)
+        else:
+            store.dicoms_json.write_text(broken)
+            with pytest.raises(Damaged):
+                write(root, name, tags=tags)
+        assert f"view/{name}.html" not in content(root)
+        assert content(root) == anew(root, tags=tags)
+
+
 def test_a_run_that_was_stopped_is_not_taken_for_one_of_before(root: Path) -> None:
     """Settings A, then B, of which some pages are written, then A again."""
     write(root)
