@@ -2,7 +2,7 @@
 
 import argparse
 
-from benchmarks import addurls, archive, catalog, dataset, derive, index, startup
+from benchmarks import addurls, archive, catalog, dataset, derive, index, remote, startup
 from benchmarks.measure import show
 
 _PARTS = {
@@ -13,6 +13,7 @@ _PARTS = {
     "addurls": addurls.rows,
     "derive": derive.rows,
     "catalog": catalog.rows,
+    "remote": remote.rows,
 }
 
 

@@ -12,14 +12,35 @@ _PER_FOLDER = 1000  # files
 _SERIAL = 8  # last characters of the SOPInstanceUID that count the copies
 
 
-def siemens(folder: Path, count: int) -> None:
+def siemens(folder: Path, count: int, per_folder: int = _PER_FOLDER) -> None:
     """Mosaics of 200 kB and more."""
-    _write(folder, count, _templates("20180918Si", "[01].dcm"))
+    _write(folder, count, _templates("20180918Si", "[01].dcm"), per_folder)
 
 
 def ge(folder: Path, count: int) -> None:
     """Slices of 25 kB; of 40 kB by another scanner, where nibabel has to do."""
     _write(folder, count, _templates("20180918GE", "slicethickness_empty_string.dcm"))
+
+
+def small(folder: Path, count: int) -> None:
+    """Corners of slices, in files of 8 kB."""
+    templates = _templates("20180918GE", "slicethickness_empty_string.dcm")
+    _write(folder, count, list(map(_corner, templates)))
+
+
+def _corner(template: bytes, side: int = 52) -> bytes:
+    from pydicom import dcmread
+    from pydicom.filebase import DicomBytesIO
+    from pydicom.uid import ExplicitVRLittleEndian
+
+    image = dcmread(DicomBytesIO(template))
+    corner = image.pixel_array[-side:, -side:].tobytes()
+    image.remove_private_tags()
+    image.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    image.Rows = image.Columns = side
+    image.add_new("PixelData", "OW", corner)  # it was packed, maybe
+    image.save_as(out := DicomBytesIO())
+    return bytes(out.getvalue())
 
 
 def _templates(scan: str, substitute: str) -> Sequence[bytes]:
@@ -37,7 +58,9 @@ def _templates(scan: str, substitute: str) -> Sequence[bytes]:
     return [file.read_bytes() for file in files]
 
 
-def _write(folder: Path, count: int, templates: Sequence[bytes]) -> None:
+def _write(
+    folder: Path, count: int, templates: Sequence[bytes], per_folder: int = _PER_FOLDER
+) -> None:
     """Copies, each with a SOPInstanceUID of its own, of the same length."""
     from pydicom import dcmread
     from pydicom.filebase import DicomBytesIO
@@ -47,8 +70,8 @@ def _write(folder: Path, count: int, templates: Sequence[bytes]) -> None:
         uid = str(dcmread(DicomBytesIO(template), stop_before_pixels=True).SOPInstanceUID).encode()
         parts.append((uid[:-_SERIAL], template.split(uid)))
     for number in range(count):
-        below = folder / f"mr_{number // _PER_FOLDER + 1:04}"
-        if number % _PER_FOLDER == 0:
+        below = folder / f"mr_{number // per_folder + 1:04}"
+        if number % per_folder == 0:
             below.mkdir(parents=True)
         start, around = parts[number % len(parts)]
         uid = start + b"%d" % (10_000_000 + number)  # no zero in front: it may follow a dot

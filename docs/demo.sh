@@ -65,6 +65,17 @@ say "5. Pages by which it is found, seen and got"
 run icf derive demo-study P000123 --series 1 --store-dir store
 run icf catalog demo-study --store-dir store --deposit-url "$url"
 
+say "6. In Python, without a clone"
+python - "$url" <<'END'
+import sys
+import icf_tools
+
+visit = icf_tools.open_store(sys.argv[1]).study("demo-study").visit("P000123")
+print(visit.series())
+volume = visit.series(number=1)[0].volume()
+print("series 1:", volume.array.shape, volume.array.dtype, *volume.affine.round(1).tolist(), sep="\n  ")
+END
+
 say "What to try next"
 cat <<END
   . .venv/bin/activate && cd demo/clone

@@ -16,6 +16,7 @@ from tempfile import TemporaryDirectory
 from tests import dicoms
 
 _IMAGE = "series_1/im001.dcm"
+_REMOTE = "git-annex-remote-icf"  # datalad get runs it
 _NIFTI = "nifti/003_protocol-3.nii.gz"
 
 
@@ -41,7 +42,7 @@ def selftest(work: Path) -> None:
         "icf": ["add", "selftest", "icf", str(incoming), *at, *url],
     }
     installed = distribution("icf_tools").entry_points.select(group="console_scripts")
-    if untried := set(installed.names) ^ set(programs):
+    if untried := set(installed.names) ^ {*programs, _REMOTE}:
         raise SystemExit(f"selftest: tries not what is installed: {', '.join(sorted(untried))}")
     for program, arguments in programs.items():
         _run(program, *arguments, cwd=work)
@@ -74,6 +75,8 @@ def _get_back(incoming: Path, store: Path, work: Path) -> None:
     _run("datalad", "get", path, _NIFTI, cwd=clone)
     if _md5(clone / path) != _md5(incoming / _IMAGE):
         raise SystemExit(f"selftest: {path} is not the image that went in")
+    if (clone / "icf" / "scripts_dicom.tar").exists():
+        raise SystemExit(f"selftest: {_REMOTE} did not read the image out of the tarball")
     if not (clone / _NIFTI).read_bytes().startswith(b"\x1f\x8b"):
         raise SystemExit(f"selftest: {_NIFTI} is no compressed file")
 

@@ -64,6 +64,24 @@ def test_pages_are_measured(require: Callable[[str], str], monkeypatch: pytest.M
     assert measured >= {"icf catalog STUDY", "icf catalog STUDY VISIT", "search page: usable"}
 
 
+@pytest.mark.slow
+@pytest.mark.annex
+def test_gets_are_measured(require: Callable[[str], str], no_scratch_left: Path) -> None:
+    require("nginx")
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks", "--quick", "remote"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stderr
+    assert list(no_scratch_left.iterdir()) == []
+    measured = {row.partition("  ")[0] for row in done.stdout.splitlines()[1:-1]}
+    assert measured >= {"git annex get IMAGE", "icf get .", "datalad get ., slow link"}
+
+
 def test_an_unknown_part_is_refused() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks", "nothing"],

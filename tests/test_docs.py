@@ -85,10 +85,26 @@ EXECUTED = {  # page: some of what its commands must say
         "P000124_dicom.tar: OK",
         "dataset was there",
     ),
-    "access.md": ("Cannot run git-annex-remote-icf", "get(ok)", "drop(ok)", "update(ok)"),
+    "access.md": (
+        "setting made: icf://",
+        "user lab is let in to",
+        "cloned my-study/P000123 into P000123: version 1",
+        "images to get, ",
+        "[from icf...]",
+        "drop(ok)",
+        "update(ok)",
+    ),
+    "fetch.md": (
+        "32 files to fetch",
+        "4 files to fetch",
+        "<visit my-study/P000123: 32 images, 0.1 MB>\nnumber  images   MB  modality  protocol ",
+        "     4      12  0.0  MR        task-rest   MoCoSeries",
+        "(6, 5, 4, 3) int16 volumes by InstanceNumber\nvoxel in mm: 2.0 1.5 3.0",
+        "my-study_P000123/t1/im0004.dcm 4 ",
+    ),
     "views.md": (
         "\nmy-study_P000123/series_2/im001.dcm\n",
-        "(from archivist...)",
+        "(from icf...)",
         "'views/master(modality=MR;seriesdescription=_)'",
         "'views/master(modality=MR;seriesdescription=_;protocolname=_)'",
         "Switched to branch 'master'",
@@ -128,7 +144,7 @@ def test_commands_of_the_page_run_one_after_the_other(
     work.mkdir()
     (isolated / "my-study.password").write_text(PASSWORD)
     nibabel.save(Series.of().nifti(), work / "t1.nii.gz")
-    source = volumes if name in ("nifti.md", "bids.md", "catalog.md") else dicoms.visit
+    source = volumes if name in ("nifti.md", "bids.md", "catalog.md", "fetch.md") else dicoms.visit
     with world(tmp_path, script, require, tarball_only=name == "admin.md", source=source) as names:
         url = names.get("https://data.example.org", "")
         said = run_script(script, names, work, {} if name == "credentials.md" else credential(url))

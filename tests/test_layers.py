@@ -15,7 +15,7 @@ from icf_tools.errors import IcfError
 
 PACKAGE = Path(icf_tools.__file__).parent
 LAYERS = ["errors", "model", "store", "dicom", "archive", "index", "settings", "dataset"]
-LAYERS += ["derive", "pipeline", "catalog", "cli", "__main__"]
+LAYERS += ["derive", "pipeline", "catalog", "access", "client", "cli", "__main__"]
 DEPTH = {name: depth for depth, name in enumerate(LAYERS)}
 MODULES = sorted(PACKAGE.rglob("*.py"))
 

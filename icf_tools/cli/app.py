@@ -11,8 +11,11 @@ import typer
 
 from icf_tools import __version__
 from icf_tools.cli.catalog import catalog
+from icf_tools.cli.client import clone, login, setup_client
 from icf_tools.cli.commands import add, archive, dataset, index
 from icf_tools.cli.derive import check_nifti, convert, derive
+from icf_tools.cli.fetch import fetch
+from icf_tools.cli.get import get
 from icf_tools.cli.status import status
 from icf_tools.errors import IcfError
 
@@ -26,7 +29,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings=HELP,
 )
-for command in (add, archive, index, dataset, derive, catalog, status, convert, check_nifti):
+COMMANDS: tuple[Callable[..., None], ...] = (
+    *(add, archive, index, dataset, derive, catalog, status, convert, check_nifti),
+    *(setup_client, login, clone, get, fetch),
+)
+for command in COMMANDS:
     app.command()(command)
 
 

@@ -20,19 +20,27 @@ _MOST_PROBLEMS = 20
 
 
 @contextmanager
-def progress() -> Iterator[Progress]:
-    """A bar on a terminal; elsewhere a line now and then."""
+def progress(*, rate: bool = False) -> Iterator[Progress]:
+    """A bar on a terminal; elsewhere a line now and then. With `rate` what is counted are bytes."""
     if not sys.stderr.isatty():
-        yield _lines()
+        yield _lines(rate=rate)
         return
     from rich.console import Console
-    from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        ProgressColumn,
+        TaskProgressColumn,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
     from rich.progress import Progress as Bars
 
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn())
-    with Bars(
-        *columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True
-    ) as bars:
+    columns: list[ProgressColumn] = [TextColumn("{task.description}"), BarColumn()]
+    columns += [DownloadColumn(), TransferSpeedColumn()] if rate else [TaskProgressColumn()]
+    columns.append(TimeRemainingColumn())
+    with Bars(*columns, console=Console(stderr=True), transient=True) as bars:
         tasks: dict[str, Any] = {}
 
         def show(what: str, done: int, total: int) -> None:
@@ -43,17 +51,23 @@ def progress() -> Iterator[Progress]:
         yield show
 
 
-def _lines() -> Progress:
-    last = time.monotonic()
+def _lines(*, rate: bool) -> Progress:
+    last, before = time.monotonic(), 0
 
     def show(what: str, done: int, total: int) -> None:
-        nonlocal last
+        nonlocal last, before
         now = time.monotonic()
         if now - last >= _SECONDS_BETWEEN_LINES:
-            last = now
-            note(f"{what}: {100 * done // total} %")
+            speed = f", {megabytes(int((done - before) / (now - last)))}/s" if rate else ""
+            last, before = now, done
+            note(f"{what}: {100 * done // total} %{speed}")
 
     return show
+
+
+def megabytes(count: int) -> str:
+    """A number of bytes, for a person."""
+    return f"{count / 1e6:.1f} MB"
 
 
 def note(text: str) -> None:

@@ -133,6 +133,13 @@ def remotes(ids: Identity, names: Iterable[str], when: int) -> Iterator[tuple[st
     yield "remote.log", _lines(_remote(ids, name, when) for name in known)
 
 
+def remote_settings(name: str) -> set[str]:
+    """What every deposit says of a special remote."""
+    settings = {"autoenable=true", "encryption=none", "type=external"}
+    cost = {f"cost={_ICF_COST}"} if name == ICF else set()
+    return settings | cost | {f"externaltype={name}", f"name={name}"}
+
+
 def derived(
     before: Mapping[str, str | None],
     uncurl: UUID,
@@ -176,11 +183,7 @@ def metadata_values(fields: Mapping[str, Iterable[str]]) -> str:
 
 
 def _remote(ids: Identity, name: str, when: int) -> str:
-    cost = f"cost={_ICF_COST} " if name == ICF else ""
-    return (
-        f"{ids.remote(name)} autoenable=true {cost}encryption=none externaltype={name} "
-        f"name={name} type=external timestamp={when}s"
-    )
+    return " ".join([str(ids.remote(name)), *sorted(remote_settings(name)), f"timestamp={when}s"])
 
 
 def _by_key(contents: Iterable[Entry]) -> Iterable[list[Entry]]:

@@ -8,9 +8,10 @@ has the time and the author it is given, so its id depends on nothing else.
 
 import os
 import subprocess
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import IO, cast
 
@@ -80,39 +81,57 @@ def commit(
 
 def commit_time(folder: Path, tip: str) -> int:
     """When a commit was made, in seconds since 1970. Raises GitFailed where it is not there."""
-    command = ["git", "log", "-1", "--format=%ct", tip, "--"]
-    done = subprocess.run(
-        command, cwd=folder, env=_environment(folder), capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        raise GitFailed(done.stderr.strip())
-    return int(done.stdout)
+    return int(_git(folder, ["log", "-1", "--format=%ct", tip, "--"]))
 
 
 def contents(folder: Path, tip: str, paths: Iterable[str]) -> dict[str, str | None]:
     """What a commit has at each of these paths, None for a folder; what it lacks is left out."""
     wanted = list(paths)
-    asked = "".join(f"{tip}:{path}\n" for path in wanted)
+    found = zip(wanted, objects(folder, [f"{tip}:{path}" for path in wanted]), strict=True)
+    return {
+        path: None if kind == "tree" else text for path, (kind, text) in found if kind != "missing"
+    }
+
+
+def tree(folder: Path, tip: str) -> dict[str, str]:
+    """The id of every file of a commit by its path: of very many, faster than to ask by paths."""
+    listed = _git(folder, ["ls-tree", "-r", "-z", tip]).split("\0")[:-1]
+    return {
+        path: facts.rpartition(" ")[2]
+        for facts, _, path in (line.partition("\t") for line in listed)
+    }
+
+
+def objects(folder: Path, names: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Kind and content of objects, by what git calls them; `missing` is what it does not know."""
+    asked = "".join(f"{name}\n" for name in names).encode("utf-8", "surrogateescape")
+    answer = BytesIO(_run(folder, ["cat-file", "--batch", "--buffer"], asked))
+    for _ in names:
+        head = answer.readline().removesuffix(b"\n")
+        if head.endswith(b" missing"):
+            yield "missing", ""
+        else:
+            _, kind, size = head.split(b" ")
+            yield kind.decode(), answer.read(int(size)).decode("utf-8", "surrogateescape")
+            answer.read(1)
+
+
+def _git(folder: Path, arguments: Sequence[str]) -> str:
+    return _run(folder, arguments, b"").decode("utf-8", "surrogateescape")
+
+
+def _run(folder: Path, arguments: Sequence[str], text: bytes) -> bytes:
     done = subprocess.run(
-        ["git", "cat-file", "--batch"],
+        ["git", *arguments],
         cwd=folder,
         env=_environment(folder),
-        input=asked.encode("utf-8", "surrogateescape"),
+        input=text,
         capture_output=True,
         check=False,
     )
     if done.returncode:
         raise GitFailed(done.stderr.decode(errors="replace").strip())
-    found: dict[str, str | None] = {}
-    rest = done.stdout
-    for path in wanted:
-        head, _, rest = rest.partition(b"\n")
-        if not head.endswith(b" missing"):
-            _, kind, size = head.split(b" ")
-            text = rest[: int(size)].decode("utf-8", "surrogateescape")
-            found[path] = None if kind == b"tree" else text
-            rest = rest[int(size) + 1 :]
-    return found
+    return done.stdout
 
 
 def refs_text(ids: Mapping[str, str]) -> str:

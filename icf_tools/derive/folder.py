@@ -6,12 +6,10 @@ The same tarball gives the same bytes with the same tools. Nothing is replaced
 but what was made here before.
 """
 
-import fcntl
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,23 +17,14 @@ from icf_tools.derive.asked import DEFAULT, Asked
 from icf_tools.derive.files import File
 from icf_tools.derive.make import Outcome, make
 from icf_tools.derive.report import REPORT, Made, Report, read_report, report_text
-from icf_tools.errors import Conflict, Locked
 from icf_tools.index.scan import scan
 from icf_tools.model.dicom import RECORDED
 from icf_tools.model.key import AnnexKey
 from icf_tools.model.progress import Progress
 from icf_tools.store.container import NotBound, is_bound
-from icf_tools.store.files import md5_of
+from icf_tools.store.files import OtherContent, locked_folder, md5_of
 
 _WORK = ".icf-convert-"
-
-
-class OtherContent(Conflict):
-    message = "{} is there with other content; move it away, or give another folder"
-
-
-class FolderLocked(Locked):
-    message = "the folder {} is in use by another process; run it again when that one is done"
 
 
 def convert_tarball(
@@ -57,7 +46,7 @@ def convert_tarball(
     if folder.exists() and not folder.is_dir():
         raise OtherContent(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    with _locked(folder):
+    with locked_folder(folder):
         for left in folder.glob(f"{_WORK}*"):  # by one that was killed
             shutil.rmtree(left)
         path = folder / REPORT
@@ -139,17 +128,3 @@ def _digest(path: Path) -> str | None:
     if path.exists() and not path.is_file():
         raise OtherContent(path)
     return md5_of(path) if path.exists() else None
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Be the only one who writes to a folder, without a file of that in it."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as err:
-            raise FolderLocked(folder) from err
-        yield
-    finally:
-        os.close(handle)

@@ -22,6 +22,7 @@ _BLOCK = 512
 _PIECE = 4 << 20  # bytes; the most that is held of a member at once
 _LONGEST_EXTENSION = 1 << 20  # bytes of a pax header or a long name
 _END = bytes(_BLOCK)
+_LARGEST_OCTAL = 0o77777777777  # bytes; a larger size may stand in a pax header
 
 _COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")  # gzip, bzip2, xz, zstd
 _KINDS = {
@@ -132,12 +133,7 @@ class MemberReader:
         return block
 
     def _parse(self, block: bytes) -> "_Header":
-        field = block[148:156]
-        try:
-            claimed = _octal(field)
-        except ValueError:
-            claimed = -1
-        if claimed != sum(block) - sum(field) + 8 * 0x20:
+        if not _has_checksum(block):
             if self._start == 0 and block.startswith(_COMPRESSED):
                 raise self._damaged("is that of a compressed file:", "unpack it to a plain tar")
             raise self._damaged(
@@ -213,11 +209,29 @@ class MemberReader:
         return DamagedTarball(self._label, self._last, f"{what} {detail}")
 
 
+def is_header(block: bytes, size: int) -> bool:
+    """Whether the 512 bytes are what stands in front of a member of this size, in bytes."""
+    if len(block) != _BLOCK or not _has_checksum(block):
+        return False
+    try:
+        return _field(block[124:136]) == size or size > _LARGEST_OCTAL
+    except ValueError:
+        return False
+
+
 @dataclass(frozen=True, slots=True)
 class _Header:
     name: str
     size: int
     mtime: int
+
+
+def _has_checksum(block: bytes) -> bool:
+    field = block[148:156]
+    try:
+        return _octal(field) == sum(block) - sum(field) + 8 * 0x20
+    except ValueError:
+        return False
 
 
 def _text(field: bytes) -> str:

@@ -17,7 +17,7 @@ from typing import Any
 from icf_tools.errors import Damaged, NotFound
 from icf_tools.index.scan import Problem, Record, Scan
 from icf_tools.model.dicom import FIRST_TOOLS, SERIES, Value
-from icf_tools.model.visit import LATEST, StorePath
+from icf_tools.model.visit import LATEST, StorePath, Visit
 
 FORMAT = 1
 """Version of what is added to the keys of the first tools."""
@@ -100,13 +100,18 @@ def read_tarball(store: StorePath) -> TarballFacts:
     Raises NoMetadata and BadMetadata.
     """
     path = store.tarball_json
-    content = _load(path, store)
+    return parse_tarball(_content(path, store), path, store.visit)
+
+
+def parse_tarball(data: bytes, path: object, visit: Visit) -> TarballFacts:
+    """The same of the file's content; `path` is what errors call it. Raises BadMetadata."""
+    content = _parsed(data, path)
     if not isinstance(content, dict):
         raise BadMetadata(path, "it is not an object")
     try:
         for key in ("dspath", "storepath"):
             _check_path(content[key], path)
-        if content["storepath"] != store.visit.store_path:
+        if content["storepath"] != visit.store_path:
             raise BadMetadata(path, f"it is of {content['storepath']}")
         facts = TarballFacts(
             size=_size(content["size"]),
@@ -131,7 +136,12 @@ def read_images(store: StorePath, facts: TarballFacts) -> Iterator[Record]:
     Holds one image at a time. Raises NoMetadata and BadMetadata.
     """
     path = store.dicoms_json
-    for item in _array(path, store):
+    yield from parse_images(_content(path, store), path, facts)
+
+
+def parse_images(data: bytes, path: object, facts: TarballFacts) -> Iterator[Record]:
+    """The same of the file's content; `path` is what errors call it. Raises BadMetadata."""
+    for item in _array(data, path):
         try:
             common = facts.series.get(item.get(SERIES, ""), {})
             yield _record(item, common, path)
@@ -146,7 +156,7 @@ def read_items(store: StorePath) -> list[dict[str, Any]]:
 
     Raises NoMetadata, and BadMetadata where it is no array of objects.
     """
-    items = _load(store.dicoms_json, store)
+    items = _parsed(_content(store.dicoms_json, store), store.dicoms_json)
     if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
         raise BadMetadata(store.dicoms_json, "it is not an array of objects")
     return items
@@ -180,21 +190,24 @@ def _common(records: Iterable[Record]) -> dict[str, dict[str, Value]]:
     return dict(sorted(series.items()))
 
 
-def _load(path: Path, store: StorePath) -> Any:
+def _content(path: Path, store: StorePath) -> bytes:
     try:
-        return json.loads(path.read_bytes())
+        return path.read_bytes()
     except FileNotFoundError as err:
         raise NoMetadata(store.visit, path.parent) from err
+
+
+def _parsed(data: bytes, path: object) -> Any:
+    try:
+        return json.loads(data)
     except (ValueError, RecursionError) as err:
         raise BadMetadata(path, "it is not JSON") from err
 
 
-def _array(path: Path, store: StorePath) -> Iterator[Any]:
+def _array(data: bytes, path: object) -> Iterator[Any]:
     """The items of a JSON array, decoded one at a time."""
     try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError as err:
-        raise NoMetadata(store.visit, path.parent) from err
+        text = data.decode("utf-8")
     except UnicodeDecodeError as err:
         raise BadMetadata(path, "it is not JSON") from err
     decode = json.JSONDecoder().raw_decode
@@ -224,7 +237,7 @@ def _array(path: Path, store: StorePath) -> Iterator[Any]:
         raise BadMetadata(path, "it is not JSON")
 
 
-def _record(item: dict[str, Any], common: dict[str, Value] | None, path: Path) -> Record:
+def _record(item: dict[str, Any], common: dict[str, Value] | None, path: object) -> Record:
     _check_path(item["path"], path)
     own = {key: value for key, value in item.items() if key not in _BASIC}
     own = {key: value for key, value in own.items() if value not in ("", None)}
@@ -244,7 +257,7 @@ def _record(item: dict[str, Any], common: dict[str, Value] | None, path: Path) -
     )
 
 
-def _check_path(text: str, path: Path) -> None:
+def _check_path(text: str, path: object) -> None:
     parts = text.split("/")
     if any(part in ("", ".", "..") for part in parts) or any(char in text for char in "\0\r\n"):
         raise BadMetadata(path, f"{text!r} is not a path within the dataset")

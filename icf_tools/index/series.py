@@ -60,7 +60,7 @@ def read_series(store: StorePath, facts: TarballFacts, tags: Collection[Tag]) ->
     found: dict[tuple[str, ...], _Images] = {}
     try:
         for item in read_items(store):
-            key = _key(item)
+            key = key_of(item)
             images = found.get(key)
             if images is None:
                 images = found[key] = _Images(facts.series.get(key[0], {}), wanted)
@@ -73,7 +73,8 @@ def read_series(store: StorePath, facts: TarballFacts, tags: Collection[Tag]) ->
     return tuple(sorted(series, key=lambda each: (each.number, each.uid)))
 
 
-def _key(item: dict[str, Any]) -> tuple[str, ...]:
+def key_of(item: Mapping[str, Any]) -> tuple[str, ...]:
+    """What images of one series share: its UID, or in place of that "", number, description."""
     uid = item.get(SERIES)
     if uid:
         return (str(uid),)

@@ -1,6 +1,7 @@
 """Files that appear whole or not at all, and one writer per visit."""
 
 import errno
+import fcntl
 import hashlib
 import os
 from collections.abc import Iterator
@@ -23,6 +24,14 @@ class AlreadyThere(Conflict):
     message = "{} exists and is never overwritten; move it away to make it anew"
 
 
+class OtherContent(Conflict):
+    message = "{} is there with other content; move it away, or give another folder"
+
+
+class FolderLocked(Locked):
+    message = "the folder {} is in use by another process; run it again when that one is done"
+
+
 class VisitLocked(Locked):
     message = "visit {} is in use by another process; run the command again when that one is done"
 
@@ -32,7 +41,7 @@ class CatalogLocked(Locked):
 
 
 class CannotWrite(AccessDenied):
-    message = "cannot write to {}; give this user permission to write to the store"
+    message = "cannot write to {}; give this user permission to write there"
 
 
 class ReadOnly(AccessDenied):
@@ -90,6 +99,20 @@ def _locked(path: Path, root: Path, patience: float, refusal: Locked) -> Iterato
         yield lock.lock_counter == 1
     finally:
         lock.release()
+
+
+@contextmanager
+def locked_folder(folder: Path) -> Iterator[None]:
+    """Be the only one who writes to a folder, without a file of that in it. Raises FolderLocked."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as err:
+            raise FolderLocked(folder) from err
+        yield
+    finally:
+        os.close(handle)
 
 
 def make_folder(folder: Path) -> None:

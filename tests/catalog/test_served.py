@@ -1,7 +1,5 @@
 """The whole of it, served as the README in the folder says: found, seen, copied and cloned."""
 
-import re
-import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,54 +15,13 @@ from playwright.sync_api import Page, expect
 
 from tests.catalog.browser import Look
 from tests.dataset.clients import Client, Clone, digests, icf, md5
-from tests.servers import free_port, running
+from tests.servers import documented_server, free_port, snippet, write_user
 
 pytestmark = [pytest.mark.slow, pytest.mark.annex]
 
 STUDY, VISIT, BELOW = "memory", "S01", "/some/store"
 USER, PASSWORD = "lab", "correct horse"
 WAIT = 90_000  # ms: without a graphics card, on a busy machine
-
-_NGINX = """\
-user root;
-daemon off;
-pid {folder}/nginx.pid;
-error_log {folder}/error.log;
-events {{ worker_connections 64; }}
-http {{
-    access_log off;
-    client_body_temp_path {folder}/body;
-    proxy_temp_path {folder}/proxy;
-    fastcgi_temp_path {folder}/fastcgi;
-    uwsgi_temp_path {folder}/uwsgi;
-    scgi_temp_path {folder}/scgi;
-    gzip on;
-    gzip_types *;
-    server {{
-        listen 127.0.0.1:{port};
-        location / {{ return 404; }}
-        {snippet}
-    }}
-}}
-"""
-_APACHE = """\
-ServerRoot {folder}
-ServerName 127.0.0.1
-Listen 127.0.0.1:{port}
-PidFile {folder}/apache.pid
-ErrorLog {folder}/error.log
-User www-data
-Group www-data
-{modules}
-TypesConfig /etc/mime.types
-AddOutputFilterByType DEFLATE text/html text/javascript application/gzip
-DocumentRoot {folder}/empty
-{snippet}
-"""
-_MODULES = (
-    *("mpm_event", "authn_core", "authn_file", "authz_core", "authz_user", "auth_basic"),
-    *("alias", "dir", "mime", "env", "deflate", "filter"),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,16 +39,6 @@ class Archive:
     @property
     def catalog(self) -> Path:
         return self.root / STUDY / "catalog"
-
-    def snippet(self, language: str, folder: Path) -> str:
-        """What the README has for a server, with the places of this machine."""
-        text = (self.catalog / "README.md").read_text()
-        [block] = re.findall(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
-        assert f"{BELOW}/{STUDY}" in block
-        for documented in ("/data/store", f"/etc/{language}/users", "/etc/apache2/users"):
-            here = self.root if documented == "/data/store" else folder / "users"
-            block = block.replace(documented, str(here))
-        return str(block)
 
 
 @pytest.fixture(scope="module")
@@ -112,26 +59,17 @@ def archive(test_data: Path) -> Iterator[Archive]:
 
 @contextmanager
 def served(archive: Archive, server: str, require: Callable[[str], str]) -> Iterator[None]:
-    """By nginx or Apache, with what packs answers turned on as some sites have it."""
-    program = require(server)
+    """By nginx or Apache, as the README says."""
     folder = archive.root.parent / server
-    (folder / "users").mkdir(parents=True, exist_ok=True)
-    (folder / "empty").mkdir(exist_ok=True)
-    digest = subprocess.check_output([require("openssl"), "passwd", "-apr1", PASSWORD], text=True)
-    (folder / "users" / STUDY).write_text(f"{USER}:{digest}")
-    config = folder / "server.conf"
-    modules = "\n".join(
-        f"LoadModule {each}_module /usr/lib/apache2/modules/mod_{each}.so" for each in _MODULES
-    )
-    template, language = (_NGINX, "nginx") if server == "nginx" else (_APACHE, "apache")
-    snippet = archive.snippet(language, folder)
-    config.write_text(
-        template.format(folder=folder, port=archive.port, snippet=snippet, modules=modules)
-    )
-    command = [program, "-p", str(folder), "-c", str(config)]
-    if server != "nginx":
-        command = [program, "-X", "-f", str(config)]
-    with running(command, archive.port):
+    write_user(folder / "users" / STUDY, USER, PASSWORD, require("openssl"))
+    places = {"/data/store": archive.root, f"/etc/{server}/users": folder / "users"}
+    readme = (archive.catalog / "README.md").read_text()
+    block = snippet(readme, server.rstrip("2"), places)
+    assert f"{BELOW}/{STUDY}" in block
+    if server == "nginx":
+        listen = f"listen 127.0.0.1:{archive.port};"
+        block = f"server {{ {listen} location / {{ return 404; }}\n{block} }}"
+    with documented_server(server, folder, archive.port, block, require):
         yield
 
 

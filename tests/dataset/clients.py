@@ -37,10 +37,11 @@ class Client:
     """A user: everything is run in a session of its own, so nothing can ask questions."""
 
     home: Path
+    authority: Path | None = None  #: certificate of who signs those of the servers
 
     @classmethod
-    def new(cls, home: Path) -> "Client":
-        client = cls(home)
+    def new(cls, home: Path, authority: Path | None = None) -> "Client":
+        client = cls(home, authority)
         client.bin.mkdir(parents=True)
         for program in PROGRAMS:
             client.bin.joinpath(program).symlink_to(BIN / program)
@@ -53,7 +54,8 @@ class Client:
 
     @property
     def environment(self) -> dict[str, str]:
-        return {
+        known = {"REQUESTS_CA_BUNDLE": str(self.authority)} if self.authority else {}
+        return known | {
             "HOME": str(self.home),
             "PATH": os.pathsep.join([str(self.bin), *SYSTEM]),
             "LANG": "C.UTF-8",

@@ -21,10 +21,11 @@ from pydicom.uid import RLELossless
 from icf_tools.archive.build import build
 from icf_tools.derive.asked import Asked
 from icf_tools.derive.converters import CONVERTERS
-from icf_tools.derive.folder import FolderLocked, OtherContent, convert_tarball
+from icf_tools.derive.folder import convert_tarball
 from icf_tools.derive.make import NoSeries, Outcome
 from icf_tools.derive.volumes import Mismatch
 from icf_tools.model.visit import StorePath, Visit
+from icf_tools.store.files import FolderLocked, OtherContent
 from tests import dicoms
 from tests.conftest import BIN
 from tests.derive.series import AXIAL, CORONAL, OBLIQUE, SAGITTAL, Series

@@ -1,0 +1,191 @@
+"""Who may read a realm: from the environment, DataLad's credentials, or the person at the terminal.
+
+in: Realm    out: Credential
+
+A realm is what a server calls the files that one password opens, here a study.
+DataLad's names are kept, so what is known to it is known here, and back:
+`scheme://host:port/realm` and the variables DATALAD_CREDENTIAL_NAME_PROPERTY.
+"""
+
+import base64
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from urllib.parse import urlsplit
+
+from icf_tools.errors import AccessDenied, RemoteFailed
+
+Ask = Callable[[str], tuple[str, str] | None]
+"""Called with a realm; returns user and password, or None where nobody can be asked."""
+
+_ATTEMPTS = 3
+_VARIABLE = "DATALAD_CREDENTIAL_"
+
+
+class NoCredential(AccessDenied):
+    message = (
+        "{} wants a user and a password and none is known; run icf login, or set them in the "
+        "environment as DATALAD_CREDENTIAL_X_USER, _SECRET, _REALM and _TYPE"
+    )
+
+
+class Rejected(AccessDenied):
+    message = (
+        "{} does not accept the credential of user {}; run datalad credentials remove {!r}, "
+        "then icf login, or ask who runs the store"
+    )
+
+
+class OtherScheme(RemoteFailed):
+    message = "{} wants another kind of credential than a password or a token; use datalad get"
+
+
+@dataclass(frozen=True, slots=True)
+class Realm:
+    """What a server asks a credential for."""
+
+    name: str  #: as DataLad keeps it
+    kind: str  #: user_password or token
+
+    @classmethod
+    def of(cls, url: str, challenge: str) -> "Realm":
+        """From the header WWW-Authenticate. Raises OtherScheme."""
+        match = re.search(r"\b(Basic|Bearer)\b", challenge, re.IGNORECASE)
+        if match is None:
+            raise OtherScheme(url)
+        given = re.search(r'realm="((?:[^"\\]|\\.)*)"', challenge[match.end() :], re.IGNORECASE)
+        said = re.sub(r"\\(.)", r"\1", given[1]) if given else ""
+        parts = urlsplit(url)
+        # DataLad believes a realm that names another server, which then gets that one's password
+        if urlsplit(said)[:2] != parts[:2]:
+            said = f"{parts.scheme}://{parts.netloc}{'' if said.startswith('/') else '/'}{said}"
+        return cls(said, "token" if match[1].lower() == "bearer" else "user_password")
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """What opens a realm."""
+
+    user: str  #: empty with a token
+    secret: str = field(repr=False)
+    name: str = ""  #: what it is kept by; empty where it is not
+    asked: bool = False  #: whether it was typed just now
+
+    @property
+    def header(self) -> str:
+        """The value of Authorization (RFC 7617, RFC 6750)."""
+        if not self.user:
+            return f"Bearer {self.secret}"
+        both = f"{self.user}:{self.secret}".encode()
+        return f"Basic {base64.b64encode(both).decode()}"
+
+
+class Credentials:
+    """Those that are known, and what is asked where none is."""
+
+    def __init__(self, ask: Ask | None) -> None:
+        self._ask = ask
+
+    def find(self, realm: Realm, rejected: Credential | None) -> Iterator[Credential]:
+        """One to try, and another one after it failed."""
+        if rejected is None:
+            for known in (_from_environment, _from_datalad):
+                found = known(realm)
+                if found is not None:
+                    yield found
+                    break
+        if self._ask is None or realm.kind != "user_password":
+            return
+        for _ in range(_ATTEMPTS):
+            typed = self._ask(realm.name)
+            if typed is None:
+                return
+            yield Credential(*typed, name=_name(realm), asked=True)
+
+    def keep(self, realm: Realm, credential: Credential) -> Credential:
+        """Have DataLad know what was typed: nobody is asked twice.
+
+        Without git, or a keyring, it has no name afterwards: it is known until the end.
+        """
+        if not credential.asked:
+            return credential
+        if shutil.which("git") is None:  # DataLad's settings are those of git
+            return replace(credential, name="")
+        from datalad_next.credman import CredentialManager
+        from keyring.errors import KeyringError
+
+        try:
+            CredentialManager().set(
+                credential.name,
+                _lastused=True,
+                type=realm.kind,
+                realm=realm.name,
+                user=credential.user,
+                secret=credential.secret,
+            )
+        except (KeyringError, OSError):
+            return replace(credential, name="")
+        return credential
+
+    def refusal(self, realm: Realm, rejected: Credential | None) -> AccessDenied:
+        """What is said when nothing opened it."""
+        if rejected is None:
+            return NoCredential(realm.name)
+        return Rejected(realm.name, rejected.user, rejected.name)
+
+
+def _from_environment(realm: Realm) -> Credential | None:
+    given: dict[str, dict[str, str]] = {}
+    for variable, value in sorted(os.environ.items()):
+        name, _, what = variable.removeprefix(_VARIABLE).rpartition("_")
+        if variable.startswith(_VARIABLE) and name:
+            given.setdefault(name, {})[what] = value
+    for name, each in given.items():
+        if each.get("REALM") == realm.name and each.get("SECRET"):
+            return Credential(each.get("USER", ""), each["SECRET"], name.lower())
+    return None
+
+
+def variables(realm: Realm, credential: Credential) -> dict[str, str]:
+    """What DataLad finds it by in the environment."""
+    given = {"TYPE": realm.kind, "REALM": realm.name, "SECRET": credential.secret}
+    given |= {"USER": credential.user} if credential.user else {}
+    return {f"{_VARIABLE}ICF_{name}": value for name, value in given.items()}
+
+
+def _from_datalad(realm: Realm) -> Credential | None:
+    if shutil.which("git") is None:
+        return None
+    from datalad_next.credman import CredentialManager
+
+    known = CredentialManager().query(_sortby="last-used", type=realm.kind, realm=realm.name)
+    for name, each in known:
+        if each.get("secret"):
+            return Credential(each.get("user", ""), each["secret"], name)
+    return None
+
+
+def _name(realm: Realm) -> str:
+    return realm.name.partition("://")[2]
+
+
+def ask_terminal(realm: str) -> tuple[str, str] | None:
+    """Ask the person at the terminal, whatever becomes of standard input and output."""
+    from getpass import getpass
+
+    try:
+        # one for each direction: a terminal cannot be sought in, which "r+" asks for
+        with (
+            open("/dev/tty", "w", encoding="utf-8", errors="replace") as shown,
+            open("/dev/tty", encoding="utf-8", errors="replace") as typed,
+        ):
+            print(f"{realm} asks for a user and a password", file=shown)
+            print("user: ", end="", file=shown, flush=True)
+            user = typed.readline().strip()
+            if not user:
+                return None
+            return user, getpass("password: ")
+    except (OSError, EOFError):
+        return None

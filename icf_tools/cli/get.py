@@ -1,0 +1,79 @@
+"""Images of a clone, many at once."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from icf_tools.cli import report
+from icf_tools.cli.options import AsJson
+from icf_tools.errors import NotFound, PartlyDone
+
+Numbers = Annotated[
+    list[int] | None,
+    typer.Option("--series", metavar="N", help="Only series of this number; may be repeated."),
+]
+Protocol = Annotated[
+    str,
+    typer.Option("--protocol", metavar="PATTERN", help="Only images of such a ProtocolName."),
+]
+Modality = Annotated[
+    str, typer.Option("--modality", metavar="NAME", help="Only images of this Modality.")
+]
+_MOST_FAILED = 20
+
+
+class NothingFits(NotFound):
+    message = "no image of {} fits; git annex metadata PATH tells what is known of one"
+
+
+class NotAll(PartlyDone):
+    message = "{} of {} files did not come; what is said of each tells why"
+
+
+def get(
+    paths: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[PATH]...", help="Files and folders; this one unless given."),
+    ] = None,
+    numbers: Numbers = None,
+    protocol: Protocol = "",
+    modality: Modality = "",
+    as_json: AsJson = False,
+) -> None:
+    """Get images of a clone, in one stream of their tarball.
+
+    Example: icf get --series 7
+    """
+    from icf_tools.access.credential import ask_terminal
+    from icf_tools.access.source import Opener
+    from icf_tools.client.enable import enable_remote
+    from icf_tools.client.files import Clone
+    from icf_tools.client.get import get, plan
+    from icf_tools.model.choice import Choice
+
+    folder = Path.cwd()
+    clone = Clone.at(folder)
+    choice = Choice(frozenset(numbers or ()), protocol, modality)
+    asked = plan(clone, folder, paths or [Path()], choice)
+    if choice and not asked.files:
+        raise NothingFits(clone.top)
+    if enable_remote(clone.top):
+        report.note("git-annex gets single images by git-annex-remote-icf from now on")
+    if asked.wanted:
+        size = report.megabytes(asked.size)
+        report.note(f"{len(asked.wanted)} images to get, {size}; {asked.here} files are here")
+    with report.progress(rate=True) as progress:
+        got = get(clone, asked, Opener(ask_terminal), progress)
+    for path, why in list(got.failed.items())[:_MOST_FAILED]:
+        report.note(f"{path}: {why}")
+    content = {
+        "files": asked.files,
+        "here": asked.here,
+        "got": got.files,
+        "bytes": asked.size,
+        "failed": got.failed,
+    }
+    report.result(content, [f"got {got.files} files; {asked.here} were here"], as_json)
+    if got.failed:
+        raise NotAll(len(got.failed), asked.files)

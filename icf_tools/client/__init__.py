@@ -1,0 +1,1 @@
+"""What runs where datasets are used: git-annex-remote-icf, clones, whole series at once."""

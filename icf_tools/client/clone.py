@@ -1,0 +1,158 @@
+"""A clone of a visit by stock DataLad, once the store is seen to have it.
+
+in: Visit, store URL    out: Cloned, a folder; or nothing at all
+
+DataLad tells a wrong name, a wrong password and a silent server by one and the
+same sentence, so the small file is read first that a clone begins with.
+"""
+
+import os
+import re
+import shutil
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from icf_tools.access.credential import Ask, variables
+from icf_tools.access.source import NotAllowed, NotThere, Opener
+from icf_tools.client.files import CommandFailed, run_git
+from icf_tools.client.programs import run, telling
+from icf_tools.client.site import NoStudy, Study, StudyDenied, is_there
+from icf_tools.errors import Conflict, NotFound, RemoteFailed, UsageError
+from icf_tools.model.visit import StorePath, Visit
+
+_MOST = 1 << 20  # bytes of a file of refs
+_REFS = re.compile(r"(?:(?:[0-9a-f]{40,64} refs/\S+|@refs/\S+ HEAD)\n)+")
+
+
+class PathTaken(Conflict):
+    message = "{} is there and no empty folder; give another path, or remove it"
+
+
+class NoIdentity(UsageError):
+    message = (
+        "git cannot tell who you are, which a clone notes ({}); run git config --global user.name "
+        "NAME and git config --global user.email ADDRESS"
+    )
+
+
+class NoVisit(NotFound):
+    message = (
+        "study {} at {} has no visit {}, or no dataset of it; see that its name is right, "
+        "or ask who runs the store"
+    )
+
+
+class NoRefs(RemoteFailed):
+    message = (
+        "what comes from {} is no list of a dataset's branches, as where a server sends a page "
+        "instead; see that the store URL is right, or tell who runs the store"
+    )
+
+
+class CloneFailed(RemoteFailed):
+    message = (
+        "datalad clone failed and nothing of it was kept: {}; try again, or tell who runs the store"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Cloned:
+    """A visit on this disk."""
+
+    visit: Visit
+    path: Path
+    version: int
+    commit: str
+
+
+def clone(visit: Visit, store_url: str, path: Path, ask: Ask | None = None) -> Cloned:
+    """Clone a visit into a folder that is not there, or is empty.
+
+    Raises PathTaken and NoIdentity before anything; NoVisit, NoStudy, StudyDenied, NoRefs and what
+    reading a store raises; CloneFailed. Nothing is left of a clone that failed.
+    """
+    path = path.absolute()
+    made = _free(path)
+    try:
+        run_git(made[-1].parent if made else path, "var", "GIT_COMMITTER_IDENT")
+    except CommandFailed as err:
+        raise NoIdentity(err.args[-1]) from err
+    known = _see(visit, store_url, ask)
+    try:
+        # datalad-next works in the repository that surrounds the current folder
+        with TemporaryDirectory(prefix="icf-clone-") as elsewhere:
+            command = ["datalad", "clone", visit.clone_url(store_url), str(path)]
+            code, said = run(command, Path(elsewhere), TMPDIR=elsewhere, **known)
+        if code:
+            raise CloneFailed(telling(said))
+        tree = ("ls-tree", "HEAD", "--", visit.dataset_path)
+        if not path.joinpath(".git").exists() or not run_git(path, *tree):
+            raise CloneFailed(f"it has no {visit.dataset_path}")
+        commit, count = (
+            run_git(path, *command).decode().strip()
+            for command in (("rev-parse", "HEAD"), ("rev-list", "--count", "HEAD"))
+        )
+    except BaseException:
+        _remove(path, made)
+        raise
+    return Cloned(visit, path, int(count), commit)
+
+
+def _see(visit: Visit, store_url: str, ask: Ask | None) -> dict[str, str]:
+    """See that there is what a clone begins with; how DataLad is told who is let in."""
+    study = Study(store_url, visit.study)
+    files = StorePath(Path(), visit)
+    url = f"{store_url}/{files.refs.as_posix()}"
+    opener = Opener(ask)
+    data = b""
+    try:
+        with closing(opener(url).open(0, None)) as opened:
+            while len(data) <= _MOST and (piece := opened.read(_MOST)):
+                data += piece
+        opener(f"{store_url}/{files.repo_export.as_posix()}").open(0, None).close()
+    except NotThere as err:
+        if is_there(study, opener):
+            raise NoVisit(visit.study, store_url, visit.visit) from err
+        raise NoStudy(visit.study, store_url) from err
+    except NotAllowed as err:
+        raise StudyDenied(visit.study, store_url) from err
+    finally:
+        opener.close()
+    if not _REFS.fullmatch(data.decode(errors="replace")):
+        raise NoRefs(url)
+    return {
+        name: value
+        for realm, credential in opener.let_in.items()
+        if not credential.name
+        for name, value in variables(realm, credential).items()
+    }
+
+
+def _free(path: Path) -> list[Path]:
+    """The folders to be made for a path, the innermost first. Raises PathTaken."""
+    if os.path.lexists(path):
+        if not path.is_dir() or any(path.iterdir()):
+            raise PathTaken(path)
+        return []
+    folders = [path]
+    while not os.path.lexists(folders[-1].parent):
+        folders.append(folders[-1].parent)
+    if not folders[-1].parent.is_dir():
+        raise PathTaken(folders[-1].parent)
+    return folders
+
+
+def _remove(path: Path, made: list[Path]) -> None:
+    """Have everything as it was before."""
+    for folder, _, _ in os.walk(path):
+        os.chmod(folder, 0o700)  # git-annex protects some
+    for left in path.iterdir() if path.is_dir() else ():
+        if left.is_dir() and not left.is_symlink():
+            shutil.rmtree(left)
+        else:
+            left.unlink()
+    for each in made:
+        with suppress(OSError):  # it is not there, or somebody else has put something into it
+            each.rmdir()

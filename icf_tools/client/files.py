@@ -1,0 +1,225 @@
+"""The annexed files of a clone, and where their content is.
+
+in: a folder in a clone, paths    out: File for each
+
+git is asked twice, whatever the number of files: for the links, and for what
+the branch git-annex says of their keys. Formats: git-annex documentation,
+"internals".
+"""
+
+import base64
+import subprocess
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from icf_tools.client.member import Member, member_of
+from icf_tools.client.objects import content_of
+from icf_tools.dataset.branch import log_paths
+from icf_tools.dataset.repository import objects, tree
+from icf_tools.errors import IcfError, NotFound
+from icf_tools.model.key import AnnexKey
+
+_BRANCH = "refs/heads/git-annex"
+_LINK, _FILES = "120000", ("100644", "100755")
+_UNMERGED = ("--format=%(refname)", "refs/remotes/*/git-annex")
+
+
+class NoClone(NotFound):
+    message = "{} is in no clone of a dataset; change to the folder of one, or make it by icf clone"
+
+
+class NoSuchPath(NotFound):
+    message = "the dataset has no {}; git ls-files lists what it has"
+
+
+class CommandFailed(IcfError):
+    message = "{} failed: {}; mend that and run it again"
+
+
+@dataclass(frozen=True, slots=True)
+class Clone:
+    """A dataset on this disk."""
+
+    top: Path  #: of the work tree
+    git_dir: Path
+    uuid: str  #: of its annex
+    settings: Mapping[str, str]  #: of git, by name in lower case
+
+    @classmethod
+    def at(cls, folder: Path) -> "Clone":
+        """The one that a folder belongs to. Raises NoClone."""
+        try:
+            said = run_git(folder, "rev-parse", "--show-toplevel", "--absolute-git-dir")
+        except (CommandFailed, NotADirectoryError, FileNotFoundError) as err:
+            raise NoClone(folder) from err
+        top, git_dir = said.decode("utf-8", "surrogateescape").splitlines()
+        listed = run_git(folder, "config", "--list", "-z").decode("utf-8", "surrogateescape")
+        pairs = (line.partition("\n") for line in listed.split("\0") if line)
+        settings = {name.lower(): value for name, _, value in pairs}
+        if "annex.uuid" not in settings:
+            raise NoClone(folder)
+        return cls(Path(top), Path(git_dir), settings["annex.uuid"], settings)
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """An annexed file."""
+
+    path: str  #: from the top of the clone
+    key: AnnexKey
+    locked: bool  #: whether it is a link
+    here: bool  #: whether its content is in the clone
+    places: str  #: the log of where it is
+    member: Member | None  #: None where it is in no tarball, or nobody knows where
+    fields: Mapping[str, frozenset[str]] = field(default_factory=dict)  #: git-annex metadata
+
+    def values(self, name: str) -> frozenset[str]:
+        """Of a field of its metadata; case does not matter."""
+        return self.fields.get(name.lower(), frozenset())
+
+
+def files_of(clone: Clone, folder: Path, paths: Sequence[Path]) -> list[File]:
+    """The annexed files below paths that are relative to a folder. Raises NoSuchPath."""
+    listed = list(_listed(folder, paths))
+    links = [each for each in listed if each.mode == _LINK]
+    targets = objects(clone.git_dir, [each.blob for each in links])
+    keys = {each.path: _key(text) for each, (_, text) in zip(links, targets, strict=True)}
+    for each in listed:
+        if each.mode in _FILES:
+            keys[each.path] = _key(_pointer(clone.top / each.path))
+    logs = branch_logs(clone, {key for key in keys.values() if key is not None})
+    found = []
+    for each in listed:
+        key = keys.get(each.path)
+        if key is None:
+            continue
+        places, urls = log_paths(key)
+        found.append(
+            File(
+                each.path,
+                key,
+                each.mode == _LINK,
+                content_of(clone.git_dir, key) is not None,
+                logs.get(places, ""),
+                next(_members(_urls(logs.get(urls, ""))), None),
+                fields_of(logs.get(f"{places}.met", "")),
+            )
+        )
+    return found
+
+
+def _key(text: str) -> AnnexKey | None:
+    """What a link, or a pointer, leads to."""
+    if "annex/objects/" not in text:
+        return None
+    try:
+        return AnnexKey.of_target(text.splitlines()[0])
+    except ValueError:
+        return None
+
+
+def branch_logs(clone: Clone, keys: Iterable[AnnexKey]) -> dict[str, str]:
+    """What the branch git-annex has of these keys, by the path of the log."""
+    wanted = [
+        path for key in keys for log, urls in [log_paths(key)] for path in (log, urls, f"{log}.met")
+    ]
+    unmerged = run_git(clone.top, "for-each-ref", f"--no-merged={_BRANCH}", *_UNMERGED)
+    merged: dict[str, str] = {}
+    for ref in [_BRANCH, *unmerged.decode().split()]:
+        there = tree(clone.git_dir, ref)
+        paths = [path for path in wanted if path in there]
+        logs = objects(clone.git_dir, [there[path] for path in paths])
+        for path, (_, text) in zip(paths, logs, strict=True):
+            merged[path] = merged.get(path, "") + text  # git-annex, too, joins the lines
+    return merged
+
+
+def urls_of(clone: Clone, key: AnnexKey) -> list[str]:
+    """Where git-annex knows that the content is."""
+    return list(_urls(branch_logs(clone, [key]).get(log_paths(key)[1], "")))
+
+
+def present(log: str) -> list[str]:
+    """What a log of places, or of URLs, says is there: the newest line of each counts."""
+    last: dict[str, tuple[float, bool]] = {}
+    for line in log.splitlines():
+        when, _, rest = line.partition(" ")
+        state, _, what = rest.partition(" ")
+        moment = float(when.removesuffix("s"))
+        if moment >= last.get(what, (0.0, False))[0]:
+            last[what] = (moment, state == "1")
+    return [what for what, (_, is_there) in last.items() if is_there]
+
+
+def _urls(log: str) -> Iterator[str]:
+    for url in present(log):
+        yield url.removeprefix(":")
+
+
+def fields_of(log: str) -> dict[str, frozenset[str]]:
+    """The values of each field, once all lines of a metadata log are applied."""
+    fields: dict[str, set[str]] = {}
+    for line in sorted(log.splitlines(), key=lambda line: float(line.partition("s ")[0])):
+        name = ""
+        for word in line.split(" ")[1:]:
+            if word[:1] not in ("+", "-") or not name:
+                name = word.lower()
+                continue
+            value = word[1:]
+            if value.startswith("!"):
+                value = base64.b64decode(value[1:]).decode("utf-8", "surrogateescape")
+            values = fields.setdefault(name, set())
+            (values.add if word[0] == "+" else values.discard)(value)
+    return {name: frozenset(values) for name, values in fields.items() if values}
+
+
+def run_git(folder: Path, *arguments: str) -> bytes:
+    """What git prints. Raises CommandFailed with its own words."""
+    try:
+        done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, check=False)
+    except FileNotFoundError as err:
+        if folder.is_dir():
+            raise CommandFailed("git", "it is not installed") from err
+        raise
+    if done.returncode:
+        said = done.stderr.decode(errors="replace").strip().splitlines()
+        raise CommandFailed(f"git {arguments[0]}", said[-1] if said else f"code {done.returncode}")
+    return done.stdout
+
+
+@dataclass(frozen=True, slots=True)
+class _Listed:
+    mode: str
+    blob: str
+    path: str
+
+
+def _listed(folder: Path, paths: Sequence[Path]) -> Iterator[_Listed]:
+    """What the index has."""
+    for path in paths:
+        command = ("--literal-pathspecs", "ls-files", "--stage", "--full-name", "-z", "--")
+        said = run_git(folder, *command, str(path))
+        if not said:
+            raise NoSuchPath(path)
+        for line in said.decode("utf-8", "surrogateescape").split("\0")[:-1]:
+            facts, _, name = line.partition("\t")
+            mode, blob, _ = facts.split(" ")
+            yield _Listed(mode, blob, name)
+
+
+def _pointer(path: Path) -> str:
+    """What a file that is no link says of its key."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(4096)
+    except OSError:
+        return ""
+    return start.decode("utf-8", "replace") if start.startswith(b"/annex/objects/") else ""
+
+
+def _members(urls: Iterable[str]) -> Iterator[Member]:
+    for url in urls:
+        member = member_of(url)
+        if member is not None:
+            yield member

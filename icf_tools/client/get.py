@@ -1,0 +1,317 @@
+"""Many images of a clone in one stream of their tarball, straight into the annex.
+
+in: a folder in a clone, paths    out: Got
+
+One request for what lies together, MD5 on the way, one process of git-annex
+that notes it all: what git-annex does for each file costs more than the
+transfer. What lies in no tarball, or is not a link, is left to git-annex.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from io import FileIO
+from itertools import groupby
+from pathlib import Path
+
+from icf_tools.access.parts import bytes_of, read_parts
+from icf_tools.access.ranges import Ranges
+from icf_tools.access.source import LocalFile, Opener, Source
+from icf_tools.client.files import Clone, CommandFailed, File, files_of, present, urls_of
+from icf_tools.client.member import Member, NoTarballUrl
+from icf_tools.client.notes import note
+from icf_tools.client.objects import content_of, place, put
+from icf_tools.client.programs import NoProgram, environment, telling
+from icf_tools.errors import IcfError, Locked
+from icf_tools.model.choice import Choice
+from icf_tools.model.key import AnnexKey
+from icf_tools.model.progress import Progress
+from icf_tools.store.files import NoRoom
+
+_RESERVE = 100 << 20  # bytes that are left free, as git-annex does
+_PART = "icf-get.part"
+_WORTH_KEEPING = 1 << 20  # bytes of such a file
+
+OTHER_CONTENT = "what came is not what the dataset has; tell who runs the store"
+
+
+class InUse(Locked):
+    message = "another icf get works in {}; run it again when that one is done"
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A key to get out of a tarball."""
+
+    path: str  #: of the first file that has it
+    key: AnnexKey
+    member: Member
+    places: str  #: the log of where it is
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to be done, before any of it."""
+
+    files: int  #: that were asked for
+    here: int  #: of them in the clone already
+    wanted: tuple[Wanted, ...]  #: in the order of the tarballs
+    others: tuple[str, ...]  #: paths that are left to git-annex
+    #: keys that are here, and git-annex does not know it, with the logs of where they are
+    unnoted: tuple[tuple[AnnexKey, str], ...]
+
+    @property
+    def size(self) -> int:
+        """Bytes to read from tarballs."""
+        return sum(
+            bytes_of([(each.member.offset, each.member.end) for each in group])
+            for _, group in _by_tarball(self.wanted)
+        )
+
+    @property
+    def room(self) -> int:
+        """Bytes of disk that it takes."""
+        return sum(each.member.size for each in self.wanted)
+
+
+@dataclass(slots=True)
+class Got:
+    """What came."""
+
+    files: int = 0
+    failed: dict[str, str] = field(default_factory=dict)  #: why, by path
+
+
+def plan(clone: Clone, folder: Path, paths: Sequence[Path], choice: Choice) -> Plan:
+    """What getting these paths, relative to the folder, takes. Raises NoSuchPath."""
+    named = {folder / path for path in paths}
+    files = [
+        file
+        for file in files_of(clone, folder, paths)
+        if (choice.takes(file.values) if choice else not _is_aside(file, clone, named))
+    ]
+    left_to_git_annex = _protects_otherwise(clone)
+    wanted: dict[AnnexKey, Wanted] = {}
+    others = []
+    for file in files:
+        if file.here:
+            continue
+        if file.member is None or not file.locked or left_to_git_annex:
+            others.append(file.path)
+        else:
+            wanted.setdefault(file.key, Wanted(file.path, file.key, file.member, file.places))
+    return Plan(
+        files=len(files),
+        here=sum(file.here for file in files),
+        wanted=tuple(sorted(wanted.values(), key=lambda each: each.member)),
+        others=tuple(others),
+        unnoted=tuple(
+            (file.key, file.places)
+            for file in files
+            if file.here and clone.uuid not in present(file.places)
+        ),
+    )
+
+
+def _is_aside(file: File, clone: Clone, named: set[Path]) -> bool:
+    """Whether it is a tarball that nobody named: it would double what is on disk."""
+    if not (file.path.startswith("icf/") and file.path.endswith("_dicom.tar")):
+        return False
+    return named.isdisjoint((clone.top / file.path, clone.top / "icf"))
+
+
+def _protects_otherwise(clone: Clone) -> bool:
+    """Whether git-annex keeps content in another way than in most clones."""
+    given = clone.settings.get
+    return (
+        given("core.bare") == "true"
+        or given("annex.crippledfilesystem") == "true"
+        or given("annex.securehashesonly") == "true"
+        or given("core.sharedrepository", "false") not in ("false", "umask", "0")
+        or "annex.freezecontent-command" in clone.settings
+    )
+
+
+def get(clone: Clone, asked: Plan, opener: Opener, progress: Progress = lambda *_: None) -> Got:
+    """Carry out a plan. What came until an error is raised stays, and is not got again.
+
+    Raises InUse, NoRoom, NoTarballUrl, CommandFailed and what reading a store raises.
+    """
+    free = shutil.disk_usage(clone.git_dir).free
+    if asked.room + _RESERVE > free:
+        raise NoRoom(clone.top, f"{asked.room} bytes are needed, {free} are free")
+    got = Got()
+    with _alone(clone), _noting(clone) as came:
+        came |= dict(asked.unnoted)
+        incoming = _Incoming(clone, came, got, asked.size, progress)
+        for tarball, group in _by_tarball(asked.wanted):
+            incoming.receive(_sources(clone, AnnexKey.parse(tarball), opener), group)
+    _leave_to_git_annex(clone, asked.others, got)
+    return got
+
+
+class _Incoming:
+    """Members on their way into the annex."""
+
+    def __init__(
+        self,
+        clone: Clone,
+        came: dict[AnnexKey, str],
+        got: Got,
+        total: int,
+        progress: Progress,
+    ) -> None:
+        self._clone = clone
+        self._came = came
+        self._got = got
+        self._total = total
+        self._done = 0
+        self._progress = progress
+
+    def receive(self, sources: Iterable[Source], group: Sequence[Wanted]) -> None:
+        """From the first source that has them; from the next one what it did not have."""
+        left = {each.member.offset: each for each in group}
+        failed: IcfError | None = None
+        for source in sources:
+            try:
+                self._stream(source, left)
+            except IcfError as err:
+                failed = failed or err
+            else:
+                return
+        raise failed or NoTarballUrl(group[0].member.tarball)
+
+    def _stream(self, source: Source, left: dict[int, Wanted]) -> None:
+        begun = {offset: self._begun(each) for offset, each in left.items()}
+        members = {offset + begun[offset]: each for offset, each in left.items()}
+        parts = [(start, each.member.end) for start, each in members.items()]
+        size = next(iter(left.values())).member.tarball_size
+        for (start, _), pieces in read_parts(Ranges(source, size, whole=True), parts):
+            each = members[start]
+            self._write(each, pieces)
+            del left[each.member.offset]
+
+    def _begun(self, each: Wanted) -> int:
+        """Bytes that an earlier run left of it; not all of them, so that one is still to come."""
+        if each.member.size <= _WORTH_KEEPING:
+            return 0
+        try:
+            begun = os.stat(_part(place(self._clone.git_dir, each.key))).st_size
+        except FileNotFoundError:
+            return 0
+        return min(begun, each.member.size - 1)
+
+    def _write(self, each: Wanted, pieces: Iterator[memoryview]) -> None:
+        path = place(self._clone.git_dir, each.key)
+        part = _part(path)
+        begun = self._begun(each)
+        is_left = each.member.size <= _WORTH_KEEPING  # of no use to a later run
+        try:
+            with open(part, "r+b" if begun else "wb", buffering=0) as out:
+                digest = self._receive(out, begun, pieces)
+            if digest == each.key.name[:32]:
+                put(part, path)
+                self._came[each.key] = each.places
+                self._got.files += 1
+                is_left = False
+            else:
+                self._got.failed[each.path] = OTHER_CONTENT
+                is_left = True
+        finally:
+            if is_left:
+                _remove(part)
+
+    def _receive(self, out: FileIO, begun: int, pieces: Iterator[memoryview]) -> str:
+        """The MD5 of the file, once all of it is there."""
+        digest = hashlib.md5(usedforsecurity=False)
+        while out.tell() < begun and (old := out.read(min(1 << 20, begun - out.tell()))):
+            digest.update(old)
+        self._done += begun
+        for piece in pieces:
+            digest.update(piece)
+            rest = piece
+            while rest:
+                rest = rest[out.write(rest) :]
+            self._done += len(piece)
+            self._progress("get", self._done, self._total)
+        os.fchmod(out.fileno(), os.fstat(out.fileno()).st_mode & 0o555)
+        return digest.hexdigest()
+
+
+def _part(path: str) -> str:
+    """What is not complete lies beside the object: elsewhere ext4 takes ten times as long."""
+    return os.path.join(os.path.dirname(path), _PART)
+
+
+def _remove(part: str) -> None:
+    with suppress(FileNotFoundError):
+        os.unlink(part)
+        os.rmdir(os.path.dirname(part))
+
+
+def _by_tarball(wanted: Sequence[Wanted]) -> Iterator[tuple[str, list[Wanted]]]:
+    for tarball, group in groupby(wanted, key=lambda each: each.member.tarball):
+        yield tarball, list(group)
+
+
+def _sources(clone: Clone, tarball: AnnexKey, opener: Opener) -> Iterator[Source]:
+    """The tarball in the clone where it is there, and where it can be got."""
+    local = content_of(clone.git_dir, tarball)
+    if local is not None:
+        yield LocalFile(local)
+    for url in urls_of(clone, tarball):
+        yield opener(url)
+
+
+@contextmanager
+def _alone(clone: Clone) -> Iterator[None]:
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(clone.git_dir / "annex/icf-get.lck")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as err:
+        raise InUse(clone.top) from err
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def _noting(clone: Clone) -> Iterator[dict[AnnexKey, str]]:
+    """Tell git-annex of the keys that are put there, whatever ends the work."""
+    came: dict[AnnexKey, str] = {}
+    try:
+        yield came
+    finally:
+        note(clone, came, time.time())
+
+
+def _leave_to_git_annex(clone: Clone, paths: Sequence[str], got: Got) -> None:
+    if not paths:
+        return
+    command = ["git-annex", "get", "--batch", "-z", "--json", "--json-error-messages"]
+    names = "".join(f"{path}\0" for path in paths).encode("utf-8", "surrogateescape")
+    try:
+        done = subprocess.run(
+            command, cwd=clone.top, env=environment(), input=names, capture_output=True, check=False
+        )
+    except FileNotFoundError as err:
+        raise NoProgram("git-annex") from err
+    for line in filter(None, done.stdout.splitlines()):  # an empty one: nothing was to be done
+        answer = json.loads(line)
+        path = answer.get("file") or ""
+        if answer.get("success"):
+            got.files += 1
+        else:
+            why = " ".join(" ".join(answer.get("error-messages", ())).split())
+            got.failed[path] = why or "git-annex could not get it"
+    if done.returncode and not got.failed:
+        raise CommandFailed("git annex get", telling(done.stderr.decode(errors="replace")))

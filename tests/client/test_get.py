@@ -1,0 +1,315 @@
+"""icf get: whole series in one stream, and git-annex agrees with all of it."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests import dicoms, faults
+from tests.conftest import BIN
+from tests.dataset.clients import ICF_REMOTE, Client, Clone, Deposit, Done, deposit, fill, md5
+from tests.faults import Fault, FaultyServer, faulty_server
+
+pytestmark = pytest.mark.annex
+
+TARBALL = "/study/visit_dicom.tar"
+LARGE = "study_visit/raw/large.bin"
+AWKWARD = {
+    "odd/with blank + ä.dcm": b"one",
+    "odd/-f": b"two",
+    "odd/100%.dcm": b"three",
+    "odd/empty": b"",
+    "odd/[a]*?.dcm": b"four",
+    "odd/twice.dcm": b"same",
+    "odd/twice 2.dcm": b"same",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Archive:
+    """A visit behind a server that does as it is told."""
+
+    deposit: Deposit
+    server: FaultyServer
+
+    @property
+    def asked(self) -> list[str]:
+        return [each.range for each in self.server.requests if each.path == TARBALL]
+
+    @property
+    def sent(self) -> int:
+        return sum(each.sent for each in self.server.requests if each.path == TARBALL)
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Archive]:
+    folder = tmp_path_factory.mktemp("served")
+    source = dicoms.visit(folder / "incoming")
+    fill(source, AWKWARD | {"raw/large.bin": random.Random(2).randbytes(6 << 20)})
+    with faulty_server(folder / "store") as server:
+        yield Archive(deposit(folder / "store", source, server.url), server)
+
+
+@pytest.fixture(scope="module")
+def pristine(served: Archive, tmp_path_factory: pytest.TempPathFactory) -> Clone:
+    """A clone by a user who has the programs."""
+    folder = tmp_path_factory.mktemp("pristine")
+    client = Client.new(folder / "user")
+    for name in (ICF_REMOTE, "icf"):
+        client.bin.joinpath(name).symlink_to(BIN / name)
+    return client.clone(served.deposit.clone_url, folder / "clone")
+
+
+@pytest.fixture
+def archive(served: Archive) -> Iterator[Archive]:
+    """As it was at first, also for the next test."""
+    tarball = served.deposit.store.tarball
+    content = tarball.read_bytes()
+    served.server.requests.clear()
+    yield served
+    served.server.faults.clear()
+    if not tarball.exists() or tarball.read_bytes() != content:
+        tarball.write_bytes(content)
+
+
+@pytest.fixture
+def clone(pristine: Clone, tmp_path: Path) -> Clone:
+    copy = tmp_path / "clone"
+    shutil.copytree(pristine.path, copy, symlinks=True)
+    return Clone(pristine.client, copy)
+
+
+def get(clone: Clone, *arguments: object, below: str = "", code: int = 0) -> Done:
+    done = clone.client.attempt("icf", "get", *arguments, cwd=clone.path / below)
+    assert done.returncode == code, done.stdout + done.stderr
+    return done
+
+
+def parts(clone: Clone) -> list[Path]:
+    """What is not complete."""
+    return list((clone.path / ".git/annex/objects").rglob("icf-get.part"))
+
+
+@pytest.mark.oldest
+def test_all_images_come_in_one_stream(archive: Archive, clone: Clone) -> None:
+    done = get(clone, "--json")
+    told = json.loads(done.stdout)
+    count = len(archive.deposit.expected)
+    assert (told["files"], told["here"], told["failed"]) == (count, 0, {})
+    assert clone.content() == archive.deposit.expected
+    assert clone.here == set(archive.deposit.expected), "without the tarball"
+    assert len(archive.asked) == 1
+    assert archive.sent == told["bytes"] <= archive.deposit.store.tarball.stat().st_size
+    assert "images to get, 6." in done.stderr
+    assert all(report["success"] for report in clone.records("fsck", "study_visit"))
+    assert clone.run("git", "status", "--porcelain") == ""
+    [where] = clone.records("whereis", LARGE)
+    assert any(place["here"] for place in where["whereis"])
+    for link in clone.here:
+        found = (clone.path / link).resolve()
+        assert found.stat().st_mode & 0o222 == 0
+        assert found.parent.stat().st_mode & 0o222 == 0
+
+
+def test_again_there_is_nothing_to_do(archive: Archive, clone: Clone) -> None:
+    get(clone)
+    archive.server.requests.clear()
+    done = get(clone)
+    count = len(archive.deposit.expected)
+    assert done.stdout == f"got 0 files; {count} were here\n"
+    assert archive.asked == []
+
+
+def test_by_path_from_a_folder_below(archive: Archive, clone: Clone) -> None:
+    get(clone, "with blank + ä.dcm", "./[a]*?.dcm", "--", "-f", below="study_visit/odd")
+    assert {Path(path).name for path in clone.here} == {"with blank + ä.dcm", "[a]*?.dcm", "-f"}
+    get(clone, "../series_1", below="study_visit/odd")
+    assert len(clone.here) == 6
+
+
+def test_by_what_is_known_of_images(clone: Clone) -> None:
+    get(clone, "--series", "1")
+    assert {path.split("/")[1] for path in clone.here} == {"series_1"}
+    done = get(clone, "--series", "77", code=3)
+    assert "no image of" in done.stderr
+    get(clone, "--modality", "mr", "--series", "1", "--series", "2")
+    assert {path.split("/")[1] for path in clone.here} == {"series_1", "series_2"}
+    get(clone, "--protocol", "nothing like it", code=3)
+
+
+def test_the_tarball_comes_where_it_is_named(archive: Archive, clone: Clone) -> None:
+    get(clone, archive.deposit.tarball)
+    assert clone.here == {archive.deposit.tarball}
+    archive.server.requests.clear()
+    get(clone)
+    assert archive.asked == [], "images are read from the tarball in the clone"
+    clone.fsck()
+
+
+@pytest.mark.parametrize(
+    "fault", [faults.Cut(after=3_000_000), faults.Status(502), faults.Short()], ids=repr
+)
+def test_what_passes_delays(archive: Archive, clone: Clone, fault: Fault) -> None:
+    archive.server.faults = [fault]
+    get(clone)
+    assert clone.content() == archive.deposit.expected
+    assert len(archive.asked) == 2
+
+
+def test_a_server_of_whole_files(archive: Archive, clone: Clone) -> None:
+    archive.server.faults = [faults.Whole()] * 5
+    get(clone)
+    assert clone.content() == archive.deposit.expected
+
+
+@pytest.mark.parametrize(
+    ("fault", "code", "said"),
+    [
+        (faults.Status(403), 8, "may not be read; ask"),
+        (faults.Status(404), 3, "there is no"),
+        (faults.WrongRange(total=99), 5, "has 99 bytes and not"),
+        (faults.WrongRange(start=0), 9, "has other bytes than those asked for"),
+    ],
+    ids=repr,
+)
+def test_what_does_not_is_one_sentence(
+    archive: Archive, clone: Clone, fault: Fault, code: int, said: str
+) -> None:
+    archive.server.faults = [fault] * 9
+    done = get(clone, code=code)
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("icf: ")
+    assert said in last
+    assert clone.here == set()
+
+
+def test_a_changed_image_is_told_and_the_others_come(archive: Archive, clone: Clone) -> None:
+    tarball = archive.deposit.store.tarball
+    data = bytearray(tarball.read_bytes())
+    place = data.index(b"three")
+    data[place : place + 5] = b"THREE"
+    tarball.write_bytes(data)
+    done = get(clone, "--json", code=10)
+    told = json.loads(done.stdout)
+    assert list(told["failed"]) == ["study_visit/odd/100%.dcm"]
+    assert "study_visit/odd/100%.dcm: what came is not what the dataset has" in done.stderr
+    assert clone.here == set(archive.deposit.expected) - {"study_visit/odd/100%.dcm"}
+    assert not parts(clone)
+
+
+def test_killed_in_the_middle(archive: Archive, clone: Clone) -> None:
+    """What came stays, git-annex learns of it, and a large image goes on where it stopped."""
+    archive.server.faults = [faults.Stall(after=5_000_000)]
+    with subprocess.Popen(
+        [clone.client.bin / "icf", "get"],
+        cwd=clone.path,
+        env=clone.client.environment,
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        deadline = time.monotonic() + 30
+        while not [p for p in parts(clone) if p.stat().st_size > 2_000_000]:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        done = clone.client.attempt("icf", "get", cwd=clone.path)
+        assert (done.returncode, "another icf get works" in done.stderr) == (7, True)
+        process.send_signal(signal.SIGKILL)
+    archive.server.requests.clear()
+    get(clone)
+    assert archive.sent < 5 << 20
+    assert clone.content() == archive.deposit.expected
+    assert all(report["success"] for report in clone.records("fsck", "study_visit"))
+    for report in clone.records("whereis", "study_visit"):
+        assert any(place["here"] for place in report["whereis"]), report["file"]
+
+
+def test_stopped_in_the_middle(archive: Archive, clone: Clone) -> None:
+    archive.server.faults = [faults.Stall(after=5_000_000)]
+    with subprocess.Popen(
+        [clone.client.bin / "icf", "get"],
+        cwd=clone.path,
+        env=clone.client.environment,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        deadline = time.monotonic() + 30
+        while not clone.here:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert said.splitlines()[-1] == "icf: stopped"
+    for path in clone.here:
+        [where] = clone.records("whereis", path)
+        assert any(place["here"] for place in where["whereis"])
+
+
+def test_a_damaged_part_is_not_kept(archive: Archive, clone: Clone) -> None:
+    part = clone.path / os.readlink(clone.path / LARGE).removeprefix("../../")
+    part.parent.mkdir(parents=True)
+    part.with_name("icf-get.part").write_bytes(bytes(3 << 20))
+    get(clone, LARGE, code=10)
+    assert clone.here == set()
+    get(clone, LARGE)
+    assert md5(clone.path / LARGE) == archive.deposit.expected[LARGE]
+
+
+def test_unlocked_files(archive: Archive, clone: Clone) -> None:
+    clone.annex("adjust", "--unlock")
+    get(clone, "study_visit/odd")
+    for path in archive.deposit.expected:
+        if "/odd/" in path:
+            assert md5(clone.path / path) == archive.deposit.expected[path]
+
+
+def test_a_clone_for_a_group(clone: Clone, archive: Archive) -> None:
+    """git-annex gives other permissions there, so it gets them."""
+    clone.run("git", "config", "core.sharedRepository", "group")
+    get(clone, "study_visit/odd")
+    assert all(report["success"] for report in clone.records("fsck", "study_visit/odd"))
+    assert len(clone.here) == len(AWKWARD)
+
+
+def test_a_clone_made_before_the_program_was_installed(
+    archive: Archive, tmp_path: Path, pristine: Clone
+) -> None:
+    before = Client.new(tmp_path / "user")
+    clone = before.clone(archive.deposit.clone_url, tmp_path / "clone")
+    assert "icf" not in clone.run("git", "remote")
+    now = Clone(pristine.client, clone.path)
+    done = get(now, "study_visit/odd/twice.dcm")
+    assert "git-annex-remote-icf from now on" in done.stderr
+    archive.server.requests.clear()
+    now.annex("get", "--from", "icf", "study_visit/series_1/im001.dcm")
+    assert "" not in archive.asked
+    assert "from now on" not in get(now, "study_visit/odd/empty").stderr
+
+
+def test_no_clone_no_such_path_and_no_room(clone: Clone, tmp_path: Path) -> None:
+    done = clone.client.attempt("icf", "get", cwd=tmp_path)
+    assert (done.returncode, len(done.stderr.splitlines())) == (3, 1)
+    assert "is in no clone of a dataset" in done.stderr
+    done = get(clone, "no/such", code=3)
+    assert done.stderr == "icf: the dataset has no no/such; git ls-files lists what it has\n"
+
+
+def test_what_only_the_branch_of_the_remote_says(clone: Clone, archive: Archive) -> None:
+    """git-annex joins the branches when it runs next; nobody has run it since `git fetch`."""
+    tip = clone.run("git", "rev-parse", "git-annex").strip()
+    tree = clone.run("git", "rev-parse", "git-annex:uuid.log").strip()
+    empty = clone.client.attempt(
+        "git", "mktree", cwd=clone.path, text=f"100644 blob {tree}\tuuid.log\n"
+    )
+    only = clone.run("git", "commit-tree", "-m", "empty", empty.stdout.strip()).strip()
+    clone.run("git", "update-ref", "refs/heads/git-annex", only)
+    clone.run("git", "update-ref", "refs/remotes/origin/git-annex", tip)
+    get(clone, "study_visit/odd/100%.dcm")
+    assert clone.here == {"study_visit/odd/100%.dcm"}
