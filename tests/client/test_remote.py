@@ -3,7 +3,7 @@
 import random
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from tests import dicoms, faults
 from tests.conftest import BIN, missing
 from tests.dataset.clients import ICF_REMOTE, Client, Clone, Deposit, deposit, fill, md5
 from tests.faults import Fault, FaultyServer, faulty_server
+from tests.servers import shell_server
 
 pytestmark = pytest.mark.annex
 
@@ -267,6 +268,35 @@ def test_an_old_git_annex(archive: Archive, tmp_path: Path) -> None:
     assert "" not in archive.asked
     clone.annex("fsck", "--fast", "--from", "icf", "study_visit/raw")
     clone.annex("testremote", "icf", f"--test-readonly={image(0)}")
+
+
+@pytest.mark.slow
+def test_a_tarball_behind_ssh(tmp_path: Path, require: Callable[[str], str]) -> None:
+    require("ssh-keygen")
+    source = dicoms.visit(tmp_path / "incoming")
+    with shell_server(tmp_path / "sshd", require("sshd")) as server:
+        client = Client.new(tmp_path / "user")
+        client.bin.joinpath(ICF_REMOTE).symlink_to(BIN / ICF_REMOTE)
+        server.introduce(client)
+        server.let_in(client)
+        made = deposit(tmp_path / "store", source, f"{server.url}{tmp_path}/store")
+        clone = client.clone(made.clone_url, tmp_path / "clone")
+        clone.annex("get", "-J2", "--from", "icf", "study_visit")
+        assert clone.content() == made.expected
+        assert made.tarball not in clone.here
+        clone.annex("fsck", "--fast", "--from", "icf", "study_visit")
+
+
+def test_a_tarball_in_a_folder(tmp_path: Path) -> None:
+    source = dicoms.visit(tmp_path / "incoming")
+    made = deposit(tmp_path / "a store", source, f"file://{tmp_path}/a%20store")
+    client = Client.new(tmp_path / "user")
+    client.bin.joinpath(ICF_REMOTE).symlink_to(BIN / ICF_REMOTE)
+    url = made.clone_url.replace("a%20store", "a%2520store")
+    clone = client.clone(url, tmp_path / "clone")
+    clone.annex("get", "--from", "icf", "study_visit")
+    assert clone.content() == made.expected
+    assert made.tarball not in clone.here
 
 
 def test_it_ends_with_git_annex(tmp_path: Path) -> None:
