@@ -17,7 +17,7 @@ _KEY = "et:MD5-s{size}--{md5}"
 
 
 def main() -> None:
-    from datalad import api  # type: ignore[import-untyped]
+    from datalad import api
 
     store = StorePath(Path(sys.argv[1]).resolve(), Visit("study", "visit"))
     url = store.root.as_uri()

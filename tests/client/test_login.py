@@ -39,7 +39,7 @@ def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultyServer]:
 @pytest.fixture(autouse=True)
 def no_settings() -> None:
     """DataLad in this process reads a new home only when it is told to."""
-    import datalad  # type: ignore[import-untyped]
+    import datalad
 
     datalad.cfg.reload(force=True)
 
