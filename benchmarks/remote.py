@@ -195,9 +195,10 @@ def _all(place: _Place, clones: _Clones, rounds: int) -> list[Row]:
 
 
 def _all_far(place: _Place, clones: _Clones, rounds: int) -> list[Row]:
-    get = ("datalad", "get", ".")
+    """The images: with `.` both would get the tarball first, and read images from that."""
+    get = ("datalad", "get", clones.images)
     got = place.turns(clones, rounds, ours=get, peer=get)
-    return _rows("datalad get ., slow link", clones.size, got, "archivist", "<= 1")
+    return _rows("datalad get IMAGES, slow link", clones.size, got, "archivist", "<= 1")
 
 
 def _many(place: _Place, clones: _Clones, count: int) -> list[Row]:
