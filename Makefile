@@ -5,6 +5,10 @@ PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 VENV ?= .venv
 OTHERS = python3.11 python3.12 python3.13
+# those that are there, less the one of $(VENV)
+FOUND = $(shell for p in $(OTHERS); do \
+	[ "$$($$p --version 2>/dev/null || $(PYTHON) --version)" = "$$($(PYTHON) --version)" ] || \
+	echo $$p; done)
 PYTEST = -q -n auto --dist loadscope
 
 .PHONY: demo test check docs reference bench constraints clean
@@ -16,6 +20,7 @@ demo: $(VENV)/demo
 
 # everything that CI runs
 test: check
+	$(MAKE) -j environments
 	$(VENV)/bin/pytest $(PYTEST)
 	$(MAKE) test-oldest
 	@for p in $(OTHERS); do $(MAKE) --no-print-directory test-with P=$$p || exit 1; done
@@ -47,7 +52,9 @@ clean:
 	rm -rf .venv .venv-* demo build *.egg-info icf_tools/catalog/static/niivue/*.js
 
 # the lower bounds in setup.cfg are what this installs
-.PHONY: test-oldest test-with
+.PHONY: environments test-oldest test-with
+environments: .venv-oldest/test $(FOUND:%=.venv-%/test)
+
 test-oldest: .venv-oldest/test
 	.venv-oldest/bin/pytest $(PYTEST) -m "not annex and not slow or oldest"
 
@@ -56,7 +63,7 @@ test-with:
 	@if [ "$$($(P) --version 2>/dev/null)" = "$$($(VENV)/bin/python --version)" ]; then \
 		echo "$(P) is what was tested above"; \
 	elif $(P) -c '' 2>/dev/null; then \
-		$(MAKE) --no-print-directory .venv-$(P)/test PYTHON=$(P) && \
+		$(MAKE) --no-print-directory .venv-$(P)/test && \
 		.venv-$(P)/bin/pytest $(PYTEST) -m "not annex and not slow"; \
 	else case " $$ICF_REQUIRE " in \
 		*" $(P) "*) echo "$(P) is listed in ICF_REQUIRE and cannot be run"; exit 1;; \
@@ -73,6 +80,11 @@ test-with:
 .venv-constraints/uv:
 	$(PYTHON) -m venv .venv-constraints
 	.venv-constraints/bin/python -m pip install -q uv
+	touch $@
+
+$(OTHERS:%=.venv-%/test): .venv-%/test: setup.cfg backend.py
+	$* -m venv .venv-$*
+	.venv-$*/bin/python -m pip install -q -e '.[test]'
 	touch $@
 
 %/test: setup.cfg backend.py

@@ -15,6 +15,8 @@ from tests.conftest import BIN, Run
 from tests.dataset.clients import Client, Deposit, deposit
 from tests.servers import WebServer, free_port, web_server
 
+pytestmark = pytest.mark.slow
+
 USER, PASSWORD = "lab", "correct horse"
 RIGHT = (("user: ", USER), ("password: ", PASSWORD))
 WRONG = (("user: ", USER), ("password: ", "wrong"))

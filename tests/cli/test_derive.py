@@ -13,6 +13,8 @@ from tests import dicoms
 from tests.conftest import Run
 from tests.derive.series import CORONAL, Series
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def series(tmp_path: Path) -> dict[str, Series]:

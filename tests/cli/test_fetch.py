@@ -15,6 +15,8 @@ from tests.conftest import BIN, Run, missing
 from tests.faults import Status, Whole, faulty_server
 from tests.servers import web_server
 
+pytestmark = pytest.mark.slow
+
 FIRST = f"{VISIT.prefix}/a/im0001.dcm"
 USER = ("lab", "correct horse")
 
@@ -99,7 +101,6 @@ def test_without_git_the_environment_tells_the_password(
     assert len(files(tmp_path / "out")) == 14
 
 
-@pytest.mark.slow
 def test_as_nginx_serves_a_store(
     icf: Run, stored: StorePath, tmp_path: Path, require: Callable[[str], str]
 ) -> None:

@@ -13,7 +13,7 @@ from icf_tools.errors import Damaged
 
 
 class Broken(Damaged):
-    message = "{} is\nbroken; mend it"
+    message = "{} is  broken; mend it"
 
 
 @dataclass
