@@ -38,6 +38,19 @@ class Rejected(AccessDenied):
     )
 
 
+class BadSecret(AccessDenied):
+    message = (
+        "the token for {} has characters that a request cannot carry, as of a line's end; "
+        "store it anew without them"
+    )
+
+
+class BadRealm(RemoteFailed):
+    message = (
+        "the server asks for a credential for {} by a name that cannot be shown; tell who runs it"
+    )
+
+
 class OtherScheme(RemoteFailed):
     message = "{} wants another kind of credential than a password or a token; use datalad get"
 
@@ -57,6 +70,8 @@ class Realm:
             raise OtherScheme(url)
         given = re.search(r'realm="((?:[^"\\]|\\.)*)"', challenge[match.end() :], re.IGNORECASE)
         said = re.sub(r"\\(.)", r"\1", given[1]) if given else ""
+        if not said.isprintable():  # what is shown where a password is typed
+            raise BadRealm(url)
         parts = urlsplit(url)
         # DataLad believes a realm that names another server, which then gets that one's password
         if urlsplit(said)[:2] != parts[:2]:
@@ -75,8 +90,10 @@ class Credential:
 
     @property
     def header(self) -> str:
-        """The value of Authorization (RFC 7617, RFC 6750)."""
+        """The value of Authorization (RFC 7617, RFC 6750). Raises BadSecret."""
         if not self.user:
+            if re.fullmatch(r"[\x21-\x7e]+", self.secret) is None:
+                raise BadSecret(self.name)
             return f"Bearer {self.secret}"
         both = f"{self.user}:{self.secret}".encode()
         return f"Basic {base64.b64encode(both).decode()}"
@@ -114,7 +131,6 @@ class Credentials:
         if shutil.which("git") is None:  # DataLad's settings are those of git
             return replace(credential, name="")
         from datalad_next.credman import CredentialManager
-        from keyring.errors import KeyringError
 
         try:
             CredentialManager().set(
@@ -125,7 +141,7 @@ class Credentials:
                 user=credential.user,
                 secret=credential.secret,
             )
-        except (KeyringError, OSError):
+        except _unavailable():
             return replace(credential, name="")
         return credential
 
@@ -160,11 +176,22 @@ def _from_datalad(realm: Realm) -> Credential | None:
         return None
     from datalad_next.credman import CredentialManager
 
-    known = CredentialManager().query(_sortby="last-used", type=realm.kind, realm=realm.name)
+    try:
+        known = CredentialManager().query(_sortby="last-used", type=realm.kind, realm=realm.name)
+    except _unavailable():
+        return None
     for name, each in known:
         if each.get("secret"):
             return Credential(each.get("user", ""), each["secret"], name)
     return None
+
+
+def _unavailable() -> tuple[type[Exception], ...]:
+    """What a keyring that is locked, or settings that cannot be written, end in."""
+    from datalad_next.exceptions import CommandError
+    from keyring.errors import KeyringError
+
+    return KeyringError, CommandError, OSError
 
 
 def _name(realm: Realm) -> str:

@@ -113,7 +113,10 @@ def _plan(
     for record in records:
         name = record.path.rpartition("/")[2]
         try:
-            if _RESERVED.fullmatch(name) or folder / record.path == sums:
+            path = folder / record.path
+            # what begins with a dot may be obeyed by a shell, by ssh or by git
+            is_hidden = record.path.startswith(".")
+            if is_hidden or _RESERVED.fullmatch(name) or sums in (path, *path.parents):
                 failed[record.path] = NO_NAME
             elif _has(folder, record, folders):
                 here.append(record)

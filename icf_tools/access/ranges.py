@@ -73,6 +73,8 @@ class Ranges:
                     position += len(piece)
                     yield piece
             except Interrupted as err:
+                if self._down and err is self._down[1]:
+                    raise
                 if position - counted >= _PROGRESS:
                     counted, fruitless = position, 0
                 if fruitless == len(_WAITS):

@@ -16,7 +16,7 @@ from urllib.parse import unquote, urlsplit
 
 from icf_tools.access.source import Interrupted, IsFolder, NotAllowed, NotThere, OtherTarball
 
-_PATIENCE = 60.0  # s between two bytes
+_PATIENCE = 30.0  # s between two bytes
 _MARK = b"icf-size "
 
 # one line for what is there, then the bytes
@@ -40,6 +40,7 @@ class Shells:
     def file(self, url: str) -> "ShellFile":
         parts = urlsplit(url)
         host = parts.netloc if parts.port is None else parts.netloc.rpartition(":")[0]
+        host = host.replace("[", "").replace("]", "")  # as ssh wants an address of IPv6
         return ShellFile(self, url, host, parts.port, unquote(parts.path))
 
     def take(self, host: str, port: int | None) -> "_Connection":

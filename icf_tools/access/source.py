@@ -98,7 +98,8 @@ class LocalFile:
 
     def open(self, start: int, end: int | None) -> "_LocalBytes":
         try:
-            handle = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+            # a pipe would be waited for
+            handle = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except (FileNotFoundError, NotADirectoryError) as err:
             raise NotThere(self.path) from err
         except PermissionError as err:
@@ -109,6 +110,9 @@ class LocalFile:
         if stat.S_ISDIR(facts.st_mode):
             os.close(handle)
             raise IsFolder(self.path)
+        if not stat.S_ISREG(facts.st_mode):
+            os.close(handle)
+            raise NotThere(self.path)
         return _LocalBytes(handle, start, end, facts.st_size, self.path)
 
 
@@ -147,6 +151,12 @@ class Opener:
 
     def __call__(self, url: str) -> Source:
         """The file at a URL. Raises UnknownScheme."""
+        try:
+            return self._source(url)
+        except ValueError as err:  # not a host, or not a port
+            raise UnknownScheme(url) from err
+
+    def _source(self, url: str) -> Source:
         scheme = urlsplit(url).scheme.lower()
         if scheme in ("http", "https"):
             if self._web is None:

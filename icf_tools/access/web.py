@@ -6,6 +6,7 @@ Nothing is believed: the range that comes must be the one that was asked for.
 A credential goes to the realm that asked for it, and to no other server.
 """
 
+import os
 import re
 from dataclasses import dataclass
 from threading import RLock
@@ -24,13 +25,17 @@ from icf_tools.access.source import (
     NotThere,
     OtherTarball,
 )
-from icf_tools.errors import RemoteFailed
+from icf_tools.errors import RemoteFailed, UsageError
 
 _PATIENCE = (10.0, 30.0)  # s: to connect; between two bytes
 _CONNECTIONS = 16
 _REDIRECTS = 5
 _AGAIN = {408, 425, 429, 500, 502, 503, 504}
 _MOVED = {301, 302, 303, 307, 308}
+_BAD_PROXY = (
+    requests.exceptions.InvalidSchema,  # SOCKS, without what it needs
+    requests.exceptions.InvalidProxyURL,
+)
 
 
 class NotTrusted(RemoteFailed):
@@ -38,6 +43,17 @@ class NotTrusted(RemoteFailed):
         "the certificate of {} is not trusted; set REQUESTS_CA_BUNDLE to the file with that of "
         "who signed it"
     )
+
+
+class BadProxy(UsageError):
+    message = (
+        "the proxy to {} that the environment names cannot be used; give another by HTTPS_PROXY "
+        "or HTTP_PROXY, or name the host in NO_PROXY"
+    )
+
+
+class NoAuthority(UsageError):
+    message = "there are no certificates at {!r}; set REQUESTS_CA_BUNDLE to a file with some"
 
 
 class Web:
@@ -68,8 +84,12 @@ class Web:
             if answer.status_code not in _MOVED:
                 return answer
             answer.close()
-            before, at = at, urljoin(at, answer.headers.get("Location", ""))
-            if urlsplit(at).scheme != "https" and urlsplit(at).scheme != urlsplit(before).scheme:
+            try:
+                before, at = at, urljoin(at, answer.headers.get("Location", ""))
+                schemes = urlsplit(before).scheme, urlsplit(at).scheme
+            except ValueError as err:
+                raise BadAnswer(url, "leads to what is no URL") from err
+            if schemes[1] not in ("https", schemes[0]):
                 raise BadAnswer(url, "leads to where nothing is encrypted")
         raise BadAnswer(url, f"leads to another place more than {_REDIRECTS} times")
 
@@ -128,8 +148,12 @@ class Web:
             raise Interrupted(url, "the server does not answer in time") from err
         except requests.ConnectionError as err:
             raise Interrupted(url, "the server cannot be reached") from err
-        except requests.RequestException as err:
+        except _BAD_PROXY as err:
+            raise BadProxy(urlsplit(url).netloc) from err
+        except (requests.RequestException, ValueError) as err:
             raise BadAnswer(url, "is none of HTTP") from err
+        except OSError as err:
+            raise NoAuthority(os.environ.get("REQUESTS_CA_BUNDLE", "")) from err
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from icf_tools.cli.commands import add, archive, dataset, index
 from icf_tools.cli.derive import check_nifti, convert, derive
 from icf_tools.cli.fetch import fetch
 from icf_tools.cli.get import get
+from icf_tools.cli.report import plain
 from icf_tools.cli.status import status
 from icf_tools.errors import IcfError
 
@@ -107,7 +108,7 @@ def _stop_on_signals(name: str) -> None:
 
 
 def _fail(name: str, message: object, code: int) -> NoReturn:
-    print(f"{name}: {message}", file=sys.stderr)
+    print(plain(f"{name}: {message}"), file=sys.stderr)
     sys.exit(code)
 
 

@@ -6,22 +6,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from icf_tools.cli import report
-from icf_tools.cli.get import Modality, Numbers, Protocol
+from icf_tools.cli.get import Modality, NotAll, Numbers, Protocol
 from icf_tools.cli.options import AsJson, StudyArgument, VisitArgument
-from icf_tools.errors import NotFound, PartlyDone
+from icf_tools.errors import NotFound
 
 if TYPE_CHECKING:
     from icf_tools.access.fetch import Plan
 
-_MOST_FAILED = 20
-
 
 class NothingFits(NotFound):
     message = "visit {} has no image that fits; its series have the numbers {}"
-
-
-class NotAll(PartlyDone):
-    message = "{} of {} files did not come; what is said of each tells why"
 
 
 def fetch(
@@ -57,8 +51,7 @@ def fetch(
             fetched = fetch(described, records, folder, planned=_say, progress=progress)
     if fetched.whole:
         report.note("the server answers no Range requests: the tarball was read from its start")
-    for path, why in list(fetched.failed.items())[:_MOST_FAILED]:
-        report.note(f"{path}: {why}")
+    report.failures(fetched.failed)
     content = {
         "visit": str(described.visit),
         "files": len(records),

@@ -20,7 +20,6 @@ Protocol = Annotated[
 Modality = Annotated[
     str, typer.Option("--modality", metavar="NAME", help="Only images of this Modality.")
 ]
-_MOST_FAILED = 20
 
 
 class NothingFits(NotFound):
@@ -48,7 +47,7 @@ def get(
     from icf_tools.access.credential import ask_terminal
     from icf_tools.access.source import Opener
     from icf_tools.client.enable import enable_remote
-    from icf_tools.client.files import Clone
+    from icf_tools.client.files import Clone, CommandFailed
     from icf_tools.client.get import get, plan
     from icf_tools.model.choice import Choice
 
@@ -58,15 +57,17 @@ def get(
     asked = plan(clone, folder, paths or [Path()], choice)
     if choice and not asked.files:
         raise NothingFits(clone.top)
-    if enable_remote(clone.top):
-        report.note("git-annex gets single images by git-annex-remote-icf from now on")
+    try:
+        if enable_remote(clone.top):
+            report.note("git-annex gets single images by git-annex-remote-icf from now on")
+    except CommandFailed as err:  # it is not needed here
+        report.note(str(err))
     if asked.wanted:
         size = report.megabytes(asked.size)
         report.note(f"{len(asked.wanted)} images to get, {size}; {asked.here} files are here")
     with report.progress(rate=True) as progress:
         got = get(clone, asked, Opener(ask_terminal), progress)
-    for path, why in list(got.failed.items())[:_MOST_FAILED]:
-        report.note(f"{path}: {why}")
+    report.failures(got.failed)
     content = {
         "files": asked.files,
         "here": asked.here,

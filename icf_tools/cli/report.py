@@ -4,7 +4,8 @@ import json
 import shlex
 import sys
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 _SECONDS_BETWEEN_LINES = 10
 _MOST_PROBLEMS = 20
+_MOST_SINGLE = 5
 
 
 @contextmanager
@@ -72,7 +74,24 @@ def megabytes(count: int) -> str:
 
 def note(text: str) -> None:
     """Something to know that is not the result."""
-    print(text, file=sys.stderr)
+    print(plain(text), file=sys.stderr)
+
+
+def failures(reasons: Mapping[str, str]) -> None:
+    """Which files did not come, and why; those with the same reason together."""
+    for why, count in Counter(reasons.values()).most_common(_MOST_PROBLEMS):
+        paths = [path for path, reason in reasons.items() if reason == why]
+        many = f"{count} files, the first " if count > _MOST_SINGLE else ""
+        for path in paths[: 1 if many else None]:
+            note(f"{many}{path}: {why}")
+
+
+def plain(text: str) -> str:
+    """What others wrote, without what moves the cursor or colours a terminal."""
+    return "".join(
+        char if char.isprintable() or char in "\n\t" else char.encode("unicode_escape").decode()
+        for char in text
+    )
 
 
 def result(value: Any, lines: list[str], as_json: bool) -> None:
@@ -80,7 +99,7 @@ def result(value: Any, lines: list[str], as_json: bool) -> None:
     if as_json:
         print(json.dumps(value, default=str, indent=1))
     else:
-        print("\n".join(lines))
+        print(plain("\n".join(lines)))
 
 
 def built_lines(built: "Built") -> list[str]:

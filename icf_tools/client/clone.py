@@ -9,10 +9,13 @@ same sentence, so the small file is read first that a clone begins with.
 import os
 import re
 import shutil
-from contextlib import closing, suppress
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from getpass import getuser
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from socket import gethostname
+from tempfile import TemporaryDirectory, mkdtemp
 
 from icf_tools.access.credential import Ask, variables
 from icf_tools.access.source import NotAllowed, NotThere, Opener
@@ -74,30 +77,35 @@ def clone(visit: Visit, store_url: str, path: Path, ask: Ask | None = None) -> C
     reading a store raises; CloneFailed. Nothing is left of a clone that failed.
     """
     path = path.absolute()
-    made = _free(path)
+    nearest = _free(path)
     try:
-        run_git(made[-1].parent if made else path, "var", "GIT_COMMITTER_IDENT")
+        run_git(nearest, "var", "GIT_COMMITTER_IDENT")
     except CommandFailed as err:
         raise NoIdentity(err.args[-1]) from err
     known = _see(visit, store_url, ask)
-    try:
+    with _workplace(nearest) as work:
+        made = work / path.name
         # datalad-next works in the repository that surrounds the current folder
         with TemporaryDirectory(prefix="icf-clone-") as elsewhere:
-            command = ["datalad", "clone", visit.clone_url(store_url), str(path)]
+            url = visit.clone_url(store_url)
+            command = ["datalad", "clone", "--description", _description(path), url, str(made)]
             code, said = run(command, Path(elsewhere), TMPDIR=elsewhere, **known)
         if code:
             raise CloneFailed(telling(said))
         tree = ("ls-tree", "HEAD", "--", visit.dataset_path)
-        if not path.joinpath(".git").exists() or not run_git(path, *tree):
+        if not made.joinpath(".git").exists() or not run_git(made, *tree):
             raise CloneFailed(f"it has no {visit.dataset_path}")
         commit, count = (
-            run_git(path, *command).decode().strip()
+            run_git(made, *command).decode().strip()
             for command in (("rev-parse", "HEAD"), ("rev-list", "--count", "HEAD"))
         )
-    except BaseException:
-        _remove(path, made)
-        raise
+        _move(made, path)
     return Cloned(visit, path, int(count), commit)
+
+
+def _description(path: Path) -> str:
+    """What git-annex calls a clone at this path."""
+    return f"{getuser()}@{gethostname()}:{path}"
 
 
 def _see(visit: Visit, store_url: str, ask: Ask | None) -> dict[str, str]:
@@ -130,29 +138,43 @@ def _see(visit: Visit, store_url: str, ask: Ask | None) -> dict[str, str]:
     }
 
 
-def _free(path: Path) -> list[Path]:
-    """The folders to be made for a path, the innermost first. Raises PathTaken."""
+def _free(path: Path) -> Path:
+    """The folder that is there of a path; itself where it is an empty one. Raises PathTaken."""
     if os.path.lexists(path):
         if not path.is_dir() or any(path.iterdir()):
             raise PathTaken(path)
-        return []
-    folders = [path]
-    while not os.path.lexists(folders[-1].parent):
-        folders.append(folders[-1].parent)
-    if not folders[-1].parent.is_dir():
-        raise PathTaken(folders[-1].parent)
-    return folders
+        return path
+    nearest = path.parent
+    while not os.path.lexists(nearest):
+        nearest = nearest.parent
+    if not nearest.is_dir():
+        raise PathTaken(nearest)
+    return nearest
 
 
-def _remove(path: Path, made: list[Path]) -> None:
-    """Have everything as it was before."""
-    for folder, _, _ in os.walk(path):
-        os.chmod(folder, 0o700)  # git-annex protects some
-    for left in path.iterdir() if path.is_dir() else ():
-        if left.is_dir() and not left.is_symlink():
-            shutil.rmtree(left)
-        else:
-            left.unlink()
-    for each in made:
-        with suppress(OSError):  # it is not there, or somebody else has put something into it
-            each.rmdir()
+@contextmanager
+def _workplace(folder: Path) -> Iterator[Path]:
+    """A folder of our own, of which nothing is left: what others put beside it stays."""
+    work = Path(mkdtemp(prefix=".icf-clone-", dir=folder))
+    try:
+        yield work
+    finally:
+        for below, _, _ in os.walk(work):
+            os.chmod(below, 0o700)  # git-annex protects some
+        shutil.rmtree(work)
+
+
+def _move(made: Path, path: Path) -> None:
+    """Have a clone where it was wanted; another one may have come there meanwhile."""
+    try:
+        if not path.is_dir():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            made.rename(path)
+            return
+        # the folder itself stays: it may be somebody's current one
+        if {each.name for each in path.iterdir()} != {made.parent.name}:
+            raise PathTaken(path)
+        for each in sorted(made.iterdir(), reverse=True):  # .git is the last
+            each.rename(path / each.name)
+    except OSError as err:
+        raise PathTaken(path) from err

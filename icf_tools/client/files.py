@@ -8,6 +8,7 @@ the branch git-annex says of their keys. Formats: git-annex documentation,
 """
 
 import base64
+import re
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from icf_tools.client.member import Member, member_of
 from icf_tools.client.objects import content_of
 from icf_tools.dataset.branch import log_paths
 from icf_tools.dataset.repository import objects, tree
-from icf_tools.errors import IcfError, NotFound
+from icf_tools.errors import AccessDenied, IcfError, NotFound
 from icf_tools.model.key import AnnexKey
 
 _BRANCH = "refs/heads/git-annex"
@@ -27,6 +28,13 @@ _UNMERGED = ("--format=%(refname)", "refs/remotes/*/git-annex")
 
 class NoClone(NotFound):
     message = "{} is in no clone of a dataset; change to the folder of one, or make it by icf clone"
+
+
+class NotOwned(AccessDenied):
+    message = (
+        "the clone around {} belongs to another user, whose settings git does not obey; "
+        "git config --global --add safe.directory with its path lets it"
+    )
 
 
 class NoSuchPath(NotFound):
@@ -48,10 +56,12 @@ class Clone:
 
     @classmethod
     def at(cls, folder: Path) -> "Clone":
-        """The one that a folder belongs to. Raises NoClone."""
+        """The one that a folder belongs to. Raises NoClone and NotOwned."""
         try:
             said = run_git(folder, "rev-parse", "--show-toplevel", "--absolute-git-dir")
         except (CommandFailed, NotADirectoryError, FileNotFoundError) as err:
+            if "safe.directory" in str(err):
+                raise NotOwned(folder) from err
             raise NoClone(folder) from err
         top, git_dir = said.decode("utf-8", "surrogateescape").splitlines()
         listed = run_git(folder, "config", "--list", "-z").decode("utf-8", "surrogateescape")
@@ -114,7 +124,7 @@ def _key(text: str) -> AnnexKey | None:
     if "annex/objects/" not in text:
         return None
     try:
-        return AnnexKey.of_target(text.splitlines()[0])
+        return AnnexKey.of_target(text.partition("\n")[0])
     except ValueError:
         return None
 
@@ -142,14 +152,21 @@ def urls_of(clone: Clone, key: AnnexKey) -> list[str]:
 
 def present(log: str) -> list[str]:
     """What a log of places, or of URLs, says is there: the newest line of each counts."""
-    last: dict[str, tuple[float, bool]] = {}
-    for line in log.splitlines():
-        when, _, rest = line.partition(" ")
+    last: dict[str, bool] = {}
+    for _, rest in log_lines(log):
         state, _, what = rest.partition(" ")
-        moment = float(when.removesuffix("s"))
-        if moment >= last.get(what, (0.0, False))[0]:
-            last[what] = (moment, state == "1")
-    return [what for what, (_, is_there) in last.items() if is_there]
+        last[what] = state == "1"
+    return [what for what, is_there in last.items() if is_there]
+
+
+def log_lines(log: str) -> list[tuple[float, str]]:
+    """Time and content of each line of a log, the oldest first; what is none is left out."""
+    found = []
+    for line in log.split("\n"):
+        when, _, rest = line.partition("s ")
+        if re.fullmatch(r"[0-9]+(\.[0-9]*)?", when):
+            found.append((float(when), rest))
+    return sorted(found, key=lambda each: each[0])
 
 
 def _urls(log: str) -> Iterator[str]:
@@ -160,18 +177,25 @@ def _urls(log: str) -> Iterator[str]:
 def fields_of(log: str) -> dict[str, frozenset[str]]:
     """The values of each field, once all lines of a metadata log are applied."""
     fields: dict[str, set[str]] = {}
-    for line in sorted(log.splitlines(), key=lambda line: float(line.partition("s ")[0])):
+    for _, line in log_lines(log):
         name = ""
-        for word in line.split(" ")[1:]:
+        for word in line.split(" "):
             if word[:1] not in ("+", "-") or not name:
                 name = word.lower()
                 continue
             value = word[1:]
             if value.startswith("!"):
-                value = base64.b64decode(value[1:]).decode("utf-8", "surrogateescape")
+                value = _decoded(value[1:])
             values = fields.setdefault(name, set())
             (values.add if word[0] == "+" else values.discard)(value)
     return {name: frozenset(values) for name, values in fields.items() if values}
+
+
+def _decoded(text: str) -> str:
+    try:
+        return base64.b64decode(text).decode("utf-8", "surrogateescape")
+    except ValueError:  # git-annex would not have written it
+        return text
 
 
 def run_git(folder: Path, *arguments: str) -> bytes:

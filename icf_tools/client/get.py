@@ -22,9 +22,9 @@ from pathlib import Path
 
 from icf_tools.access.parts import bytes_of, read_parts
 from icf_tools.access.ranges import Ranges
-from icf_tools.access.source import LocalFile, Opener, Source
+from icf_tools.access.source import Opener, Source
 from icf_tools.client.files import Clone, CommandFailed, File, files_of, present, urls_of
-from icf_tools.client.member import Member, NoTarballUrl
+from icf_tools.client.member import Member, NoTarballUrl, from_first
 from icf_tools.client.notes import note
 from icf_tools.client.objects import content_of, place, put
 from icf_tools.client.programs import NoProgram, environment, telling
@@ -36,6 +36,7 @@ from icf_tools.store.files import NoRoom
 
 _RESERVE = 100 << 20  # bytes that are left free, as git-annex does
 _PART = "icf-get.part"
+_BACKENDS = ("MD5E", "MD5")
 _WORTH_KEEPING = 1 << 20  # bytes of such a file
 
 OTHER_CONTENT = "what came is not what the dataset has; tell who runs the store"
@@ -65,6 +66,7 @@ class Plan:
     others: tuple[str, ...]  #: paths that are left to git-annex
     #: keys that are here, and git-annex does not know it, with the logs of where they are
     unnoted: tuple[tuple[AnnexKey, str], ...]
+    whole: tuple[AnnexKey, ...]  #: keys that are here, and large
 
     @property
     def size(self) -> int:
@@ -90,7 +92,7 @@ class Got:
 
 def plan(clone: Clone, folder: Path, paths: Sequence[Path], choice: Choice) -> Plan:
     """What getting these paths, relative to the folder, takes. Raises NoSuchPath."""
-    named = {folder / path for path in paths}
+    named = {Path(os.path.normpath(folder / path)) for path in paths}
     files = [
         file
         for file in files_of(clone, folder, paths)
@@ -98,14 +100,22 @@ def plan(clone: Clone, folder: Path, paths: Sequence[Path], choice: Choice) -> P
     ]
     left_to_git_annex = _protects_otherwise(clone)
     wanted: dict[AnnexKey, Wanted] = {}
+    taken: dict[tuple[str, int], AnnexKey] = {}
     others = []
     for file in files:
+        member = file.member
         if file.here:
             continue
-        if file.member is None or not file.locked or left_to_git_annex:
+        if (
+            left_to_git_annex
+            or member is None
+            or not file.locked
+            or file.key.backend not in _BACKENDS
+            or taken.setdefault((member.tarball, member.offset), file.key) != file.key
+        ):
             others.append(file.path)
         else:
-            wanted.setdefault(file.key, Wanted(file.path, file.key, file.member, file.places))
+            wanted.setdefault(file.key, Wanted(file.path, file.key, member, file.places))
     return Plan(
         files=len(files),
         here=sum(file.here for file in files),
@@ -115,6 +125,9 @@ def plan(clone: Clone, folder: Path, paths: Sequence[Path], choice: Choice) -> P
             (file.key, file.places)
             for file in files
             if file.here and clone.uuid not in present(file.places)
+        ),
+        whole=tuple(
+            file.key for file in files if file.here and (file.key.size or 0) > _WORTH_KEEPING
         ),
     )
 
@@ -134,25 +147,38 @@ def _protects_otherwise(clone: Clone) -> bool:
         or given("annex.crippledfilesystem") == "true"
         or given("annex.securehashesonly") == "true"
         or given("core.sharedrepository", "false") not in ("false", "umask", "0")
+        or given("annex.private") == "true"
         or "annex.freezecontent-command" in clone.settings
     )
 
 
 def get(clone: Clone, asked: Plan, opener: Opener, progress: Progress = lambda *_: None) -> Got:
-    """Carry out a plan. What came until an error is raised stays, and is not got again.
+    """Carry out a plan. What came stays, and is not got again.
 
-    Raises InUse, NoRoom, NoTarballUrl, CommandFailed and what reading a store raises.
+    Raises InUse, NoRoom, CommandFailed and, where nothing came, NoTarballUrl and what reading a
+    store raises.
     """
     free = shutil.disk_usage(clone.git_dir).free
-    if asked.room + _RESERVE > free:
-        raise NoRoom(clone.top, f"{asked.room} bytes are needed, {free} are free")
+    if asked.room and asked.room + _RESERVE > free:
+        needed = f"{asked.room} bytes, with {_RESERVE} to spare, are needed"
+        raise NoRoom(clone.top, f"{needed}, {free} are free")
     got = Got()
+    refused: list[IcfError] = []
     with _alone(clone), _noting(clone) as came:
         came |= dict(asked.unnoted)
         incoming = _Incoming(clone, came, got, asked.size, progress)
         for tarball, group in _by_tarball(asked.wanted):
-            incoming.receive(_sources(clone, AnnexKey.parse(tarball), opener), group)
+            left = {each.member.offset: each for each in group}
+            try:
+                incoming.receive(_places(clone, AnnexKey.parse(tarball)), left, opener)
+            except IcfError as err:
+                refused.append(err)
+                got.failed |= {each.path: str(err) for each in left.values()}
+    for key in asked.whole:
+        _remove_part(clone, key)
     _leave_to_git_annex(clone, asked.others, got)
+    if refused and not got.files:
+        raise refused[0]
     return got
 
 
@@ -174,18 +200,10 @@ class _Incoming:
         self._done = 0
         self._progress = progress
 
-    def receive(self, sources: Iterable[Source], group: Sequence[Wanted]) -> None:
-        """From the first source that has them; from the next one what it did not have."""
-        left = {each.member.offset: each for each in group}
-        failed: IcfError | None = None
-        for source in sources:
-            try:
-                self._stream(source, left)
-            except IcfError as err:
-                failed = failed or err
-            else:
-                return
-        raise failed or NoTarballUrl(group[0].member.tarball)
+    def receive(self, urls: Iterable[str], left: dict[int, Wanted], opener: Opener) -> None:
+        """From the first URL that has them; from the next one what it did not have."""
+        tarball = next(iter(left.values())).member.tarball
+        from_first(urls, lambda url: self._stream(opener(url), left), NoTarballUrl(tarball))
 
     def _stream(self, source: Source, left: dict[int, Wanted]) -> None:
         begun = {offset: self._begun(each) for offset, each in left.items()}
@@ -260,13 +278,21 @@ def _by_tarball(wanted: Sequence[Wanted]) -> Iterator[tuple[str, list[Wanted]]]:
         yield tarball, list(group)
 
 
-def _sources(clone: Clone, tarball: AnnexKey, opener: Opener) -> Iterator[Source]:
-    """The tarball in the clone where it is there, and where it can be got."""
+def _places(clone: Clone, tarball: AnnexKey) -> Iterator[str]:
+    """URLs of the tarball in the clone, where it is there, and of where it can be got."""
     local = content_of(clone.git_dir, tarball)
     if local is not None:
-        yield LocalFile(local)
-    for url in urls_of(clone, tarball):
-        yield opener(url)
+        yield local.as_uri()
+    yield from urls_of(clone, tarball)
+
+
+def _remove_part(clone: Clone, key: AnnexKey) -> None:
+    """What a stopped run left of content that came by another way."""
+    path = content_of(clone.git_dir, key)
+    if path is not None and path.with_name(_PART).exists():
+        place(clone.git_dir, key)
+        path.with_name(_PART).unlink()
+        path.parent.chmod(path.parent.stat().st_mode & 0o555)
 
 
 @contextmanager

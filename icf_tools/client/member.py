@@ -6,10 +6,15 @@ Format: docs/formats.md, "Branch git-annex"; what `dataset.branch.member_url` wr
 """
 
 import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import TypeVar
 
-from icf_tools.errors import NotFound
+from icf_tools.errors import IcfError, NotFound
 from icf_tools.model.key import AnnexKey
+
+_P = TypeVar("_P")
+_R = TypeVar("_R")
 
 MEMBERS = "dl+archive:"
 """Begins the URL of a member."""
@@ -39,6 +44,17 @@ class Member:
     @property
     def tarball_size(self) -> int:
         return AnnexKey.parse(self.tarball).size or 0
+
+
+def from_first(places: Iterable[_P], attempt: Callable[[_P], _R], missing: IcfError) -> _R:
+    """What the first place gives that gives anything; else what the first one was refused for."""
+    refused: IcfError | None = None
+    for place in places:
+        try:
+            return attempt(place)
+        except IcfError as err:
+            refused = refused or err
+    raise refused or missing
 
 
 def member_of(url: str) -> Member | None:

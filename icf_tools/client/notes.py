@@ -9,7 +9,7 @@ keys takes a quarter of the time of `git annex setpresentkey --batch`.
 
 from collections.abc import Iterator, Mapping
 
-from icf_tools.client.files import Clone, CommandFailed, run_git
+from icf_tools.client.files import Clone, CommandFailed, log_lines, run_git
 from icf_tools.client.programs import run, telling
 from icf_tools.dataset.branch import log_paths
 from icf_tools.dataset.repository import Commit, commit
@@ -24,9 +24,9 @@ def note(clone: Clone, places: Mapping[AnnexKey, str], when: float) -> None:
 
     Raises CommandFailed.
     """
+    _forget(clone)
     if not places:
         return
-    _forget(clone)
     tip = run_git(clone.top, "rev-parse", "refs/heads/git-annex").decode().strip()
     logs = Commit("icf get", _logs(clone.uuid, places, when))
     commit(clone.git_dir, {_BRANCH: logs}, int(when), {_BRANCH: tip})
@@ -42,16 +42,14 @@ def note(clone: Clone, places: Mapping[AnnexKey, str], when: float) -> None:
 
 def _logs(here: str, places: Mapping[AnnexKey, str], when: float) -> Iterator[tuple[str, str]]:
     for key, log in places.items():
-        others, newest = [], when
-        for line in log.splitlines():
-            if line.endswith(f" {here}"):
-                newest = max(newest, float(line.partition("s ")[0]) + 1)  # whatever the clock says
+        newest = when
+        lines = []
+        for moment, rest in log_lines(log):
+            if rest.endswith(f" {here}"):
+                newest = max(newest, moment + 1)  # whatever the clock says
             else:
-                others.append(line)
-        yield (
-            log_paths(key)[0],
-            "".join(f"{line}\n" for line in [*others, f"{newest:.6f}s 1 {here}"]),
-        )
+                lines.append(f"{moment:f}s {rest}\n")
+        yield log_paths(key)[0], "".join([*lines, f"{newest:.6f}s 1 {here}\n"])
 
 
 def _forget(clone: Clone) -> None:

@@ -35,9 +35,12 @@ class Job:
 
     def say(self, line: str) -> None:
         data = f"{self._prefix}{line}\n".encode("utf-8", "surrogateescape")
-        with self._lock:
-            self._out.write(data)
-            self._out.flush()
+        try:
+            with self._lock:
+                self._out.write(data)
+                self._out.flush()
+        except (OSError, ValueError) as err:  # ValueError: it was closed
+            raise Ended from err
 
     def ask(self, line: str) -> str:
         """The value that git-annex has for it."""
@@ -101,7 +104,7 @@ def _work(remote: Remote, job: Job) -> None:
     try:
         while (line := job.heard.get()) is not None:
             job.say(_answer(remote, job, line))
-    except (Ended, BrokenPipeError, ValueError):  # ValueError: its pipe was closed
+    except Ended:
         os._exit(1)
 
 
@@ -114,8 +117,6 @@ def _answer(remote: Remote, job: Job, line: str) -> str:
             return "COST 150"
         case "GETAVAILABILITY":
             return "AVAILABILITY GLOBAL"
-        case "GETORDERED":
-            return "ORDERED"
         case "LISTCONFIGS":
             return "CONFIGEND"
         case "GETINFO":
@@ -125,7 +126,9 @@ def _answer(remote: Remote, job: Job, line: str) -> str:
         case "WHEREIS":
             try:
                 where = remote.whereis(job, rest)
-            except (IcfError, OSError):
+            except Ended:
+                raise
+            except Exception:  # noqa: BLE001  git-annex waits for an answer
                 where = ""
             return f"WHEREIS-SUCCESS {where}" if where else "WHEREIS-FAILURE"
         case "CHECKPRESENT":
@@ -143,7 +146,9 @@ def _check(remote: Remote, job: Job, key: str) -> str:
         remote.check(job, key)
     except Gone:
         return f"CHECKPRESENT-FAILURE {key}"
-    except (IcfError, OSError) as err:
+    except Ended:
+        raise
+    except Exception as err:  # noqa: BLE001  git-annex waits for an answer
         return f"CHECKPRESENT-UNKNOWN {key} {_sentence(err)}"
     return f"CHECKPRESENT-SUCCESS {key}"
 
@@ -155,11 +160,21 @@ def _transfer(remote: Remote, job: Job, rest: str) -> str:
         return f"TRANSFER-FAILURE {direction} {key} {why}"
     try:
         remote.retrieve(job, key, path)
-    except (IcfError, OSError) as err:
+    except Ended:
+        raise
+    except Exception as err:  # noqa: BLE001  git-annex waits for an answer
         return f"TRANSFER-FAILURE RETRIEVE {key} {_sentence(err)}"
     return f"TRANSFER-SUCCESS RETRIEVE {key}"
 
 
-def _sentence(err: IcfError | OSError) -> str:
-    text = str(err) if isinstance(err, IcfError) else err.strerror or str(err)
+def _sentence(err: Exception) -> str:
+    """git-annex waits for an answer, whatever went wrong; what is not ours may tell a secret."""
+    if isinstance(err, IcfError):
+        text = str(err)
+    elif isinstance(err, OSError):
+        text = err.strerror or type(err).__name__
+    else:
+        text = (
+            f"{type(err).__name__} in git-annex-remote-icf; report it, and use archivist meanwhile"
+        )
     return " ".join(text.split())

@@ -9,21 +9,25 @@ git-annex starts it several times for a clone: what a transfer needs is imported
 import os
 import sys
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING
 
-from icf_tools.client.member import MEMBERS, Member, NoTarballUrl, member_of
+from icf_tools.client.member import MEMBERS, Member, NoTarballUrl, from_first, member_of
 from icf_tools.client.objects import content_of
 from icf_tools.client.protocol import Gone, Job, serve
-from icf_tools.errors import Damaged, IcfError, NotFound
+from icf_tools.errors import Damaged, NotFound
 from icf_tools.model.key import AnnexKey
 
 if TYPE_CHECKING:
     from icf_tools.access.ranges import Ranges, Window
-    from icf_tools.access.source import Opener, Source
+    from icf_tools.access.source import Opener
 
 _HEADER = 512  # bytes in front of a member's content, in every format of tar
+# bytes of an image that is written when its digest is right, and not before: git-annex
+# reads along, and what it read once cannot be written anew from another place
+_HELD = 8 << 20
 _READ = 1 << 20  # bytes of a file that are read at once
 _SAID = 1 << 20  # bytes from one progress to the next
 
@@ -52,66 +56,51 @@ class Members:
     def __init__(self, opener: "Opener") -> None:
         self._open = opener
         self._lock = Lock()
-        self._windows: dict[str, Window] = {}
+        self._tarballs: dict[tuple[str, str], _Tarball] = {}
 
     def retrieve(self, job: Job, key: str, path: str) -> None:
-        member = _member(job, key)
-        failed: IcfError | None = None
-        for source in self._sources(job, member.tarball):
-            try:
-                self._write(job, self._window(source, member), member, key, path)
-            except IcfError as err:
-                failed = failed or err
-            else:
-                return
-        raise failed or NoTarballUrl(member.tarball)
+        git_dir = Path(job.ask("GETGITDIR"))
+
+        def write(place: tuple[Member, str]) -> None:
+            member, url = place
+            self._write(job, self._tarball(url, member).window, member, key, path)
+
+        places = (
+            (member, url)
+            for member in _members(job, key)
+            for url in [*_here(git_dir, member.tarball), *_urls(job, member.tarball)]
+        )
+        from_first(places, write, NoTarballUrl(key))
 
     def check(self, job: Job, key: str) -> None:
+        def look(place: tuple[Member, str]) -> None:
+            member, url = place
+            ranges = self._tarball(url, member).ranges
+            with closing(ranges.pieces(member.offset - _HEADER, member.offset)) as header:
+                _check_header(b"".join(header), member, url)
+
         try:
-            member = _member(job, key)
-        except NoMember as err:
+            places = [
+                (each, url) for each in _members(job, key) for url in _urls(job, each.tarball)
+            ]
+            from_first(places, look, NoTarballUrl(key))
+        except (NotFound, Damaged) as err:
             raise Gone(str(err)) from err
-        failed: IcfError | None = None
-        for url in _urls(job, member.tarball):
-            try:
-                ranges = self._ranges(self._open(url), member)
-                with closing(ranges.pieces(member.offset - _HEADER, member.offset)) as header:
-                    _check_header(b"".join(header), member, url)
-            except (NotFound, Damaged) as err:
-                failed = failed or Gone(str(err))
-            except IcfError as err:
-                failed = err
-            else:
-                return
-        raise failed or Gone(member.tarball)
 
     def whereis(self, job: Job, key: str) -> str:
-        member = _member(job, key)
+        member = _members(job, key)[0]
         places = " ".join(_urls(job, member.tarball))
         return f"{places} bytes {member.offset}-{member.end - 1}" if places else ""
 
-    def _sources(self, job: Job, tarball: str) -> "list[Source]":
-        """The tarball in this clone where it is there, or where it can be got."""
-        from icf_tools.access.source import LocalFile
-
-        local = content_of(Path(job.ask("GETGITDIR")), AnnexKey.parse(tarball))
-        if local is not None:
-            return [LocalFile(local)]
-        return [self._open(url) for url in _urls(job, tarball)]
-
-    def _window(self, source: "Source", member: Member) -> "Window":
-        from icf_tools.access.ranges import Window
+    def _tarball(self, url: str, member: Member) -> "_Tarball":
+        from icf_tools.access.ranges import Ranges, Window
 
         with self._lock:
-            window = self._windows.get(source.url)
-            if window is None:
-                window = self._windows[source.url] = Window(self._ranges(source, member))
-            return window
-
-    def _ranges(self, source: "Source", member: Member) -> "Ranges":
-        from icf_tools.access.ranges import Ranges
-
-        return Ranges(source, member.tarball_size)
+            tarball = self._tarballs.get((url, member.tarball))
+            if tarball is None:
+                ranges = Ranges(self._open(url), member.tarball_size)
+                tarball = self._tarballs[url, member.tarball] = _Tarball(ranges, Window(ranges))
+            return tarball
 
     def _write(self, job: Job, window: "Window", member: Member, key: str, path: str) -> None:
         """Complete the file, which may have its beginning already; nothing wrong is left in it."""
@@ -128,9 +117,10 @@ class Members:
                 have = 0
                 out.truncate(0)
                 out.seek(0)
-            done = said = have
+            said = have
             header = bytearray()
             missing = 0 if have else _HEADER
+            held: list[memoryview] = []
             with closing(window.pieces(member.offset + have - missing, member.end)) as pieces:
                 for piece in pieces:
                     if missing:
@@ -140,21 +130,38 @@ class Members:
                         if not missing:
                             _check_header(bytes(header), member, window.url)
                     digest.update(piece)
-                    done += out.write(piece)
-                    if done - said >= _SAID:
-                        said = done
-                        job.progress(done)
+                    if member.size <= _HELD:
+                        held.append(piece)
+                        continue
+                    out.write(piece)
+                    if out.tell() - said >= _SAID:
+                        said = out.tell()
+                        job.progress(said)
             if AnnexKey.parse(key).name[:32] != digest.hexdigest():
                 out.truncate(0)
                 raise OtherContent(window.url, member.offset)
+            out.writelines(held)
 
 
-def _member(job: Job, key: str) -> Member:
-    for url in job.ask_all(f"GETURLS {key} {MEMBERS}"):
-        member = member_of(url)
-        if member is not None and member.offset >= _HEADER:
-            return member
-    raise NoMember(key)
+@dataclass(frozen=True, slots=True)
+class _Tarball:
+    ranges: "Ranges"
+    window: "Window"
+
+
+def _members(job: Job, key: str) -> list[Member]:
+    """Each place that the content has in a tarball, at least one. Raises NoMember."""
+    urls = job.ask_all(f"GETURLS {key} {MEMBERS}")
+    found = [member for url in urls if (member := member_of(url)) and member.offset >= _HEADER]
+    if not found:
+        raise NoMember(key)
+    return found
+
+
+def _here(git_dir: Path, tarball: str) -> list[str]:
+    """The tarball in this clone, where it is there."""
+    path = content_of(git_dir, AnnexKey.parse(tarball))
+    return [] if path is None else [path.absolute().as_uri()]
 
 
 def _urls(job: Job, key: str) -> list[str]:

@@ -5,7 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from icf_tools.access.credential import Credential, Credentials, OtherScheme, Realm, variables
+from icf_tools.access.credential import (
+    BadRealm,
+    BadSecret,
+    Credential,
+    Credentials,
+    OtherScheme,
+    Realm,
+    variables,
+)
 
 URL = "https://data.example.org:8443/store/study/x.tar"
 REALM = Realm("https://data.example.org:8443/study", "user_password")
@@ -48,6 +56,18 @@ def test_a_realm_of_another_server_gets_no_password_of_that(realm: str) -> None:
     """DataLad would send it there."""
     assert Realm.of(URL, f'Basic realm="{realm}"').name.startswith("https://data.example.org:8443/")
     assert Realm.of(URL, f'Basic realm="{realm}"').name != realm
+
+
+def test_a_realm_that_would_forge_the_prompt() -> None:
+    with pytest.raises(BadRealm):
+        Realm.of(URL, 'Basic realm="\x1b[2K\x1b[1Ghttps://data.example.org/study"')
+
+
+@pytest.mark.parametrize("token", ["s3cr3t\r\n", "s3cr3t\n", "s3 cr3t", "s3cr3tä", ""])
+def test_a_token_that_no_request_can_carry(token: str) -> None:
+    with pytest.raises(BadSecret) as refusal:
+        _ = Credential("", token, "mystudy").header
+    assert "cr3t" not in str(refusal.value)
 
 
 @pytest.mark.parametrize("challenge", ["", "Negotiate", 'Digest realm="study", nonce="1"'])
@@ -93,6 +113,23 @@ def test_what_was_typed_is_known_to_datalad(isolated: Path) -> None:
     assert not [
         path for path in written if path.name == ".gitconfig" and b"right" in path.read_bytes()
     ]
+
+
+def test_a_keyring_that_is_locked_knows_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    from datalad_next.credman import CredentialManager
+    from datalad_next.exceptions import CommandError
+    from keyring.errors import KeyringLocked
+
+    typed = Credential("lab", "right", "name", asked=True)
+    for error in (KeyringLocked("locked"), CommandError("git config")):
+
+        def fail(*_: object, error: Exception = error, **__: object) -> None:
+            raise error
+
+        monkeypatch.setattr(CredentialManager, "query", fail)
+        monkeypatch.setattr(CredentialManager, "set", fail)
+        assert list(Credentials(None).find(REALM, None)) == []
+        assert Credentials(None).keep(REALM, typed).name == ""
 
 
 def test_without_a_keyring_or_git_it_is_known_until_the_end(

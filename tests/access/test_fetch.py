@@ -323,7 +323,9 @@ def test_a_page_of_something_else_is_no_metadata(
     assert len(str(caught.value).splitlines()) == 1
 
 
-@pytest.mark.parametrize("path", ["x" * 300, "a/.b.part", SUMS], ids=["long", "part", "list"])
+@pytest.mark.parametrize(
+    "path", ["x" * 300, "a/.b.part", SUMS, f"{SUMS}/x", ".ssh/authorized_keys", ".profile"]
+)
 def test_a_name_that_cannot_be_is_told_and_the_others_come(
     stored: StorePath, sources: Sources, tmp_path: Path, path: str
 ) -> None:

@@ -1,5 +1,6 @@
 import random
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
@@ -103,6 +104,20 @@ def test_what_brings_nothing_is_given_up(waits: list[float]) -> None:
     with pytest.raises(Interrupted):
         joined(tarball.pieces(9, MB))
     assert len(memory.asked) == 6, "a server that is down is left in peace"
+
+
+def test_a_server_that_is_back_is_asked_again(
+    waits: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory = Memory(noise(MB), cuts=[0] * 6)
+    tarball = Ranges(memory, MB)
+    for _ in range(20):
+        with pytest.raises(Interrupted):
+            joined(tarball.pieces(0, MB))
+    assert len(waits) == 5, "only the first one waits"
+    now = time.monotonic()
+    monkeypatch.setattr("icf_tools.access.ranges.time.monotonic", lambda: now + 21)
+    assert joined(tarball.pieces(0, MB)) == memory.data
 
 
 def test_slow_progress_is_no_reason_to_give_up() -> None:

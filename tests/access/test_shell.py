@@ -56,6 +56,12 @@ def test_ranges_by_one_connection(shells: Shells, tmp_path: Path, name: str) -> 
     assert calls(tmp_path) == ["-T -p 2222 -- lab@host exec sh"]
 
 
+def test_an_address_of_ipv6(shells: Shells, tmp_path: Path) -> None:
+    (tmp_path / "x.tar").write_bytes(DATA)
+    assert read_file(shells.file(f"ssh://lab@[::1]:2222{tmp_path}/x.tar")) == DATA
+    assert calls(tmp_path) == ["-T -p 2222 -- lab@::1 exec sh"]
+
+
 def test_one_that_is_left_is_ended(shells: Shells, tmp_path: Path) -> None:
     (tmp_path / "x.tar").write_bytes(DATA)
     tarball = Ranges(shells.file(f"ssh://host{tmp_path}/x.tar"), len(DATA))

@@ -149,6 +149,29 @@ def test_a_redirect_is_followed_and_gets_no_credential(monkeypatch: pytest.Monke
         assert server.requests[-1].authorized
 
 
+@pytest.mark.parametrize("url", ["http://[bad/x.tar", f"http://{'a' * 70}.example.org/x.tar"])
+def test_a_redirect_to_what_is_no_url(server: FaultyServer, url: str) -> None:
+    server.faults = [faults.Redirect(url)]
+    with pytest.raises(BadAnswer):
+        got(server, 0, 10)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        ("HTTP_PROXY", "http://", "the proxy to 127.0.0.1"),
+        ("ALL_PROXY", "socks5://127.0.0.1:9", "the proxy to 127.0.0.1"),
+    ],
+)
+def test_a_proxy_that_cannot_be_used(
+    server: FaultyServer, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, said: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    monkeypatch.setenv("NO_PROXY", "")
+    with pytest.raises(IcfError, match=said):
+        got(server, 0, 10)
+
+
 def test_a_redirect_to_itself_ends(server: FaultyServer) -> None:
     server.faults = [faults.Redirect(server.url + PATH)] * 50
     with pytest.raises(BadAnswer, match="leads to another place more than 5 times"):

@@ -4,13 +4,14 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from icf_tools.access.credential import NoCredential
 from icf_tools.access.source import Interrupted, IsFolder, Opener
+from icf_tools.client import programs
 from icf_tools.client.clone import CloneFailed, NoIdentity, NoRefs, NoVisit, PathTaken, clone
 from icf_tools.client.enable import enable_remote
 from icf_tools.client.files import NoClone, run_git
@@ -200,7 +201,7 @@ def test_stopped_in_the_middle_it_leaves_nothing(
         text=True,
         env=os.environ | {"TMPDIR": str(temporary)},
     )
-    while not (path / ".git").exists():
+    while not list(tmp_path.glob(".icf-clone-*/new/.git")):
         assert running.poll() is None
         time.sleep(0.01)
     running.send_signal(sign)
@@ -209,6 +210,39 @@ def test_stopped_in_the_middle_it_leaves_nothing(
     time.sleep(0.5)  # nobody is left who would make it again
     assert list(tmp_path.iterdir()) == [temporary]
     assert list(temporary.iterdir()) == []
+
+
+@pytest.mark.annex
+def test_what_others_do_meanwhile_stays(
+    small: Deposit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the look at the path and the clone, and between the clone and its move."""
+    path = tmp_path / "clone"
+
+    def run(command: Sequence[str], folder: Path, **more: str) -> tuple[int, str]:
+        path.mkdir()
+        (path / "thesis.txt").write_text("precious")
+        return programs.run(command, folder, **more)
+
+    monkeypatch.setattr("icf_tools.client.clone.run", run)
+    with pytest.raises(PathTaken):
+        clone(VISIT, small.store_url, path)
+    assert [each.name for each in tmp_path.iterdir()] == ["clone"]
+    assert (path / "thesis.txt").read_text() == "precious"
+
+
+@pytest.mark.annex
+def test_into_the_current_folder(
+    small: Deposit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    inode = Path.cwd().stat().st_ino
+    clone(VISIT, small.store_url, Path())
+    assert Path.cwd().stat().st_ino == inode
+    assert sorted(os.listdir()) == [".datalad", ".git", ".gitattributes", "icf", "study_visit"]
+    said = subprocess.check_output(["git", "annex", "info", "here"], text=True)
+    assert f":{tmp_path / 'here'} [here]" in said
 
 
 @pytest.fixture

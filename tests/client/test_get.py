@@ -146,7 +146,7 @@ def test_by_what_is_known_of_images(clone: Clone) -> None:
 
 
 def test_the_tarball_comes_where_it_is_named(archive: Archive, clone: Clone) -> None:
-    get(clone, archive.deposit.tarball)
+    get(clone, "../../icf/visit_dicom.tar", below="study_visit/odd")
     assert clone.here == {archive.deposit.tarball}
     archive.server.requests.clear()
     get(clone)
@@ -260,6 +260,62 @@ def test_a_damaged_part_is_not_kept(archive: Archive, clone: Clone) -> None:
     assert clone.here == set()
     get(clone, LARGE)
     assert md5(clone.path / LARGE) == archive.deposit.expected[LARGE]
+
+
+def test_one_tarball_that_nobody_has_does_not_stop_the_others(
+    archive: Archive, clone: Clone
+) -> None:
+    """Odd lines of its logs neither."""
+    key = clone.annex("lookupkey", "study_visit/odd/100%.dcm").strip()
+    gone = f"dl+archive:MD5E-s9999--{'0' * 32}.tar#path=x&size=5&atype=tar&offset=512"
+    old = clone.annex("whereis", "--json", "--key", key)
+    [url] = [url for place in json.loads(old)["whereis"] for url in place["urls"] if "#path" in url]
+    clone.tell(key, ".log.web", f"\nodd\n2000000000s 0 :{url}\n2000000000s 1 :{gone}\n")
+    clone.tell(key, ".log.met", "2000000000s seriesnumber +!zz +77\n \n")
+    done = get(clone, "--json", code=10)
+    assert list(json.loads(done.stdout)["failed"]) == ["study_visit/odd/100%.dcm"]
+    assert "the dataset has no URL of tarball" in done.stderr
+    assert clone.here == set(archive.deposit.expected) - {"study_visit/odd/100%.dcm"}
+    assert len(done.stderr.splitlines()) == 3
+
+
+def test_two_keys_at_one_place(archive: Archive, clone: Clone) -> None:
+    paths = ["study_visit/odd/100%.dcm", "study_visit/odd/-f"]
+    other = clone.annex("lookupkey", "--", paths[1]).strip()
+    [url] = [url for url in clone.urls(paths[0]) if "#path" in url]
+    clone.tell(other, ".log.web", f"2000000000s 1 :{url}\n")
+    get(clone, "--json", "--", *paths, code=10)
+    assert paths[0] in clone.here
+
+
+def test_a_private_clone_is_not_told_of(clone: Clone) -> None:
+    clone.run("git", "config", "annex.private", "true")
+    before = clone.run("git", "rev-parse", "git-annex")
+    get(clone, "study_visit/odd/100%.dcm")
+    assert clone.here == {"study_visit/odd/100%.dcm"}
+    assert clone.run("git", "rev-parse", "git-annex") == before
+
+
+def test_keys_of_another_backend_are_left_to_git_annex(archive: Archive, clone: Clone) -> None:
+    path = "study_visit/odd/100%.dcm"
+    get(clone, path)
+    clone.annex("migrate", "--backend", "SHA256E", path)
+    clone.annex("drop", "--force", path)
+    done = clone.client.attempt("icf", "get", path, cwd=clone.path)
+    assert "tell who runs the store" not in done.stderr
+
+
+def test_what_stopped_runs_left_is_removed(archive: Archive, clone: Clone) -> None:
+    clone.run("git", "branch", "icf-get/git-annex", "git-annex")
+    clone.annex("get", LARGE)
+    left = (clone.path / LARGE).resolve().with_name("icf-get.part")
+    left.parent.chmod(0o755)
+    left.write_bytes(b"of a run that was stopped")
+    left.parent.chmod(0o555)
+    get(clone)
+    assert not left.exists()
+    assert left.parent.stat().st_mode & 0o222 == 0
+    assert clone.run("git", "for-each-ref", "refs/heads/icf-get") == ""
 
 
 def test_unlocked_files(archive: Archive, clone: Clone) -> None:

@@ -76,7 +76,7 @@ def test_a_life_behind_a_password_and_a_slow_network(there: Network) -> None:
     one = sent(there, 0)
     assert SIZE <= one <= 1.05 * SIZE + (64 << 10)
 
-    clone.annex("get", "-J2", SERIES)
+    clone.annex("get", SERIES)
     series = COUNT // 3 * SIZE
     assert sent(there, one) <= 1.4 * series + (2 << 20)  # the first ones of so short a series
 

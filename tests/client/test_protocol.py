@@ -29,6 +29,8 @@ class Answers:
             raise Broken(key)
         if key == "FULL":
             raise OSError(28, "No space left on device")
+        if key == "STRANGE":
+            raise KeyError("hunter2")
         if key.startswith("WAITS"):
             self.both.wait()
         job.progress(7)
@@ -38,6 +40,8 @@ class Answers:
             raise Gone(key)
         if key == "BROKEN":
             raise Broken(key)
+        if key == "STRANGE":
+            raise ValueError("hunter2")
 
     def whereis(self, job: Job, key: str) -> str:
         if key == "BROKEN":
@@ -88,7 +92,6 @@ SIMPLE = [
     ("PREPARE", "PREPARE-SUCCESS"),
     ("GETCOST", "COST 150"),
     ("GETAVAILABILITY", "AVAILABILITY GLOBAL"),
-    ("GETORDERED", "ORDERED"),
     ("LISTCONFIGS", "CONFIGEND"),
     ("GETINFO", "INFOEND"),
     ("EXPORTSUPPORTED", "EXPORTSUPPORTED-FAILURE"),
@@ -98,6 +101,11 @@ SIMPLE = [
     ("CHECKPRESENT KEY", "CHECKPRESENT-SUCCESS KEY"),
     ("CHECKPRESENT GONE", "CHECKPRESENT-FAILURE GONE"),
     ("CHECKPRESENT BROKEN", "CHECKPRESENT-UNKNOWN BROKEN BROKEN is broken; mend it"),
+    (
+        "CHECKPRESENT STRANGE",
+        "CHECKPRESENT-UNKNOWN STRANGE ValueError in git-annex-remote-icf; "
+        "report it, and use archivist meanwhile",
+    ),
     ("WHEREIS KEY", "WHEREIS-SUCCESS https://host/x.tar bytes 0-9"),
     ("WHEREIS GONE", "WHEREIS-FAILURE"),
     ("WHEREIS BROKEN", "WHEREIS-FAILURE"),
@@ -129,6 +137,11 @@ def test_a_transfer(talk: Conversation, remote: Answers) -> None:
     for key, answer in (
         ("KEY", "TRANSFER-SUCCESS RETRIEVE KEY"),
         ("BROKEN", "TRANSFER-FAILURE RETRIEVE BROKEN BROKEN is broken; mend it"),
+        (
+            "STRANGE",
+            "TRANSFER-FAILURE RETRIEVE STRANGE KeyError in git-annex-remote-icf; "
+            "report it, and use archivist meanwhile",
+        ),
         ("FULL", "TRANSFER-FAILURE RETRIEVE FULL No space left on device"),
     ):
         talk.say(f"TRANSFER RETRIEVE {key} a file  with blanks")

@@ -1,5 +1,6 @@
 """git-annex with the program git-annex-remote-icf, on servers that do well and badly."""
 
+import os
 import random
 import shutil
 import subprocess
@@ -164,10 +165,12 @@ def test_what_does_not_is_declined_and_archivist_serves(
 
 def test_another_tarball_of_the_same_size(archive: Archive, clone: Clone) -> None:
     tarball = archive.deposit.store.tarball
-    data = bytearray(tarball.read_bytes())
+    data = tarball.read_bytes()
     place = data.index(b"same")
-    data[place : place + 4] = b"SAME"
-    tarball.write_bytes(data)
+    tarball.write_bytes(data[:place] + b"SAME" + data[place + 4 :])
+    clone.annex("get", "--from", "icf", "study_visit/raw/twice.bin")  # it is there once more
+    clone.annex("drop", "--force", "study_visit/raw/twice.bin")
+    tarball.write_bytes(data.replace(b"same", b"SAME"))
     got = clone.attempt("git", "annex", "get", "--from", "icf", "study_visit/raw/twice.bin")
     assert got.returncode == 1
     assert "is not what the dataset says; update the clone with datalad update" in (
@@ -225,6 +228,17 @@ def test_the_tarball_in_the_clone_is_read_first(archive: Archive, clone: Clone) 
     archive.server.requests.clear()
     clone.annex("get", "--from", "icf", image(6))
     assert archive.asked == []
+
+
+def test_a_url_of_no_use_does_not_stand_in_the_way(archive: Archive, clone: Clone) -> None:
+    key = clone.annex("lookupkey", archive.deposit.tarball).strip()
+    fifo = clone.path.parent / "fifo"
+    os.mkfifo(fifo)
+    good = clone.urls(archive.deposit.tarball)[0]
+    bad = ("ftp://host/x.tar", "http://[bad/x.tar", "ssh://a:99999/x.tar", fifo.as_uri())
+    clone.tell(key, ".log.web", "".join(f"2000000000s 1 :{url}\n" for url in (*bad, good)))
+    clone.annex("get", "--from", "icf", image(2))
+    assert md5(clone.path / image(2)) == archive.deposit.expected[image(2)]
 
 
 def test_what_came_of_an_image_is_not_asked_for_again(archive: Archive, clone: Clone) -> None:
