@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from icf_tools.errors import AccessDenied, RemoteFailed
 
 Ask = Callable[[str], tuple[str, str] | None]
-"""Called with a realm; returns user and password, or None where nobody can be asked."""
+"""Called with who asks, a realm; returns user and password, or None where nobody can be asked."""
 
 _ATTEMPTS = 3
 _VARIABLE = "DATALAD_CREDENTIAL_"
@@ -26,15 +26,15 @@ _VARIABLE = "DATALAD_CREDENTIAL_"
 
 class NoCredential(AccessDenied):
     message = (
-        "{} wants a user and a password and none is known; run icf login, or set them in the "
-        "environment as DATALAD_CREDENTIAL_X_USER, _SECRET, _REALM and _TYPE"
+        "{} wants a user and a password and none is known; run icf login in a terminal, or set "
+        "DATALAD_CREDENTIAL_X_USER, _SECRET, _REALM and _TYPE in the environment"
     )
 
 
 class Rejected(AccessDenied):
     message = (
-        "{} does not accept the credential of user {}; run datalad credentials remove {!r}, "
-        "then icf login, or ask who runs the store"
+        "{} does not accept the credential of user {}, which {}; give another, in a terminal by "
+        "icf login, or ask who runs the store"
     )
 
 
@@ -89,6 +89,15 @@ class Credential:
     asked: bool = False  #: whether it was typed just now
 
     @property
+    def origin(self) -> str:
+        """Where it comes from, for the sentence that it is not accepted."""
+        if self.asked:
+            return "was typed just now"
+        if self.name:
+            return f"DataLad keeps as {self.name!r}"
+        return "the environment has as DATALAD_CREDENTIAL_..."
+
+    @property
     def header(self) -> str:
         """The value of Authorization (RFC 7617, RFC 6750). Raises BadSecret."""
         if not self.user:
@@ -115,8 +124,12 @@ class Credentials:
                     break
         if self._ask is None or realm.kind != "user_password":
             return
+        said = realm.name
+        if rejected is not None:
+            said = f"{realm.name} does not accept what {rejected.origin}, and"
         for _ in range(_ATTEMPTS):
-            typed = self._ask(realm.name)
+            typed = self._ask(said)
+            said = f"{realm.name} does not accept that, and"
             if typed is None:
                 return
             yield Credential(*typed, name=_name(realm), asked=True)
@@ -149,7 +162,7 @@ class Credentials:
         """What is said when nothing opened it."""
         if rejected is None:
             return NoCredential(realm.name)
-        return Rejected(realm.name, rejected.user, rejected.name)
+        return Rejected(realm.name, rejected.user, rejected.origin)
 
 
 def _from_environment(realm: Realm) -> Credential | None:
@@ -158,9 +171,9 @@ def _from_environment(realm: Realm) -> Credential | None:
         name, _, what = variable.removeprefix(_VARIABLE).rpartition("_")
         if variable.startswith(_VARIABLE) and name:
             given.setdefault(name, {})[what] = value
-    for name, each in given.items():
+    for each in given.values():
         if each.get("REALM") == realm.name and each.get("SECRET"):
-            return Credential(each.get("USER", ""), each["SECRET"], name.lower())
+            return Credential(each.get("USER", ""), each["SECRET"])
     return None
 
 

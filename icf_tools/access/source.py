@@ -31,7 +31,7 @@ class IsFolder(NotThere):
 
 
 class NotAllowed(AccessDenied):
-    message = "{} may not be read; ask who runs the store for access"
+    message = "{} may not be read; see that its name is right, or ask who runs the store for access"
 
 
 class Interrupted(RemoteFailed):

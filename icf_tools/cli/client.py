@@ -8,6 +8,7 @@ import typer
 
 from icf_tools.cli import report
 from icf_tools.cli.options import AsJson
+from icf_tools.errors import UsageError
 
 if TYPE_CHECKING:
     from icf_tools.client.login import Login
@@ -18,6 +19,10 @@ ClientUrl = Annotated[
     str | None,
     typer.Option("--store-url", metavar="URL", envvar="ICF_STORE_URL", help=_URL_HELP),
 ]
+
+
+class NoVisitNamed(UsageError):
+    message = "{!r} names no visit; give study and visit, as in my-study/P000123"
 
 
 def clone(
@@ -40,7 +45,10 @@ def clone(
     from icf_tools.client.clone import clone
     from icf_tools.model.visit import Visit
 
-    wanted = Visit.parse(visit.removeprefix(site.SCHEME))
+    name = visit.removeprefix(site.SCHEME)
+    if name.count("/") != 1:
+        raise NoVisitNamed(visit)
+    wanted = Visit.parse(name)
     path = path or Path(wanted.visit)
     cloned = clone(wanted, site.store_url(store_url), path, ask_terminal)
     lines = [
@@ -88,7 +96,7 @@ def setup_client(
     ],
     studies: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[STUDY]...", help="Studies to log in to, as icf login does."),
+        typer.Argument(metavar="STUDY...", help="Studies to log in to, as icf login does."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -105,8 +113,9 @@ def setup_client(
     url = site.store_url(store_url)
     wanted = [site.Study(url, study) for study in studies or ()]
     site.reach(url)
-    made = site.remember(url)
+    site.check_free(url)
     logins = [login(study, ask_terminal) for study in wanted]
+    made = site.remember(url)
     try:
         enabled = enable_remote(Path.cwd())
     except NoClone:
@@ -136,5 +145,5 @@ def _login_line(login: "Login") -> str:
     who = f"user {login.user}" if login.user else "a token"
     known = f"DataLad knows the credential as {login.credential}"
     if not login.credential:
-        known = "it will be asked for again, as there is no keyring to keep it"
+        known = "it is not kept"
     return f"{who} is let in to {login.realm}; {known}"

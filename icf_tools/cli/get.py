@@ -7,7 +7,7 @@ import typer
 
 from icf_tools.cli import report
 from icf_tools.cli.options import AsJson
-from icf_tools.errors import NotFound, PartlyDone
+from icf_tools.errors import PartlyDone
 
 Numbers = Annotated[
     list[int] | None,
@@ -22,10 +22,6 @@ Modality = Annotated[
 ]
 
 
-class NothingFits(NotFound):
-    message = "no image of {} fits; git annex metadata PATH tells what is known of one"
-
-
 class NotAll(PartlyDone):
     message = "{} of {} files did not come; what is said of each tells why"
 
@@ -33,14 +29,17 @@ class NotAll(PartlyDone):
 def get(
     paths: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="[PATH]...", help="Files and folders; this one unless given."),
+        typer.Argument(metavar="PATH...", help="Files and folders; this one unless given."),
     ] = None,
     numbers: Numbers = None,
     protocol: Protocol = "",
     modality: Modality = "",
     as_json: AsJson = False,
 ) -> None:
-    """Get images of a clone, in one stream of their tarball.
+    """Get images of a clone, in one stream of their tarball; run again, go on where it stopped.
+
+    PATH, --series, --protocol and --modality all have to fit. NIfTI files and the like come along
+    where no option is given, the tarball where it is named.
 
     Example: icf get --series 7
     """
@@ -55,8 +54,6 @@ def get(
     clone = Clone.at(folder)
     choice = Choice(frozenset(numbers or ()), protocol, modality)
     asked = plan(clone, folder, paths or [Path()], choice)
-    if choice and not asked.files:
-        raise NothingFits(clone.top)
     try:
         if enable_remote(clone.top):
             report.note("git-annex gets single images by git-annex-remote-icf from now on")
@@ -64,7 +61,8 @@ def get(
         report.note(str(err))
     if asked.wanted:
         size = report.megabytes(asked.size)
-        report.note(f"{len(asked.wanted)} images to get, {size}; {asked.here} files are here")
+        here = f"; {asked.here} of {asked.files} files are here" if asked.here else ""
+        report.note(f"{len(asked.wanted)} images to get, {size}{here}")
     with report.progress(rate=True) as progress:
         got = get(clone, asked, Opener(ask_terminal), progress)
     report.failures(got.failed)

@@ -42,15 +42,19 @@ def progress(*, rate: bool = False) -> Iterator[Progress]:
     columns: list[ProgressColumn] = [TextColumn("{task.description}"), BarColumn()]
     columns += [DownloadColumn(), TransferSpeedColumn()] if rate else [TaskProgressColumn()]
     columns.append(TimeRemainingColumn())
-    with Bars(*columns, console=Console(stderr=True), transient=True) as bars:
+    bars = Bars(*columns, console=Console(stderr=True), transient=True)
+    try:
         tasks: dict[str, Any] = {}
 
         def show(what: str, done: int, total: int) -> None:
+            bars.start()  # not before: whoever is asked for a password must see it
             if what not in tasks:
                 tasks[what] = bars.add_task(what, total=total)
             bars.update(tasks[what], completed=done, total=total)
 
         yield show
+    finally:
+        bars.stop()
 
 
 def _lines(*, rate: bool) -> Progress:

@@ -133,7 +133,7 @@ def _see(visit: Visit, store_url: str, ask: Ask | None) -> dict[str, str]:
     return {
         name: value
         for realm, credential in opener.let_in.items()
-        if not credential.name
+        if credential.asked and not credential.name
         for name, value in variables(realm, credential).items()
     }
 

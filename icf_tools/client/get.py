@@ -28,7 +28,7 @@ from icf_tools.client.member import Member, NoTarballUrl, from_first
 from icf_tools.client.notes import note
 from icf_tools.client.objects import content_of, place, put
 from icf_tools.client.programs import NoProgram, environment, telling
-from icf_tools.errors import IcfError, Locked
+from icf_tools.errors import IcfError, Locked, NotFound
 from icf_tools.model.choice import Choice
 from icf_tools.model.key import AnnexKey
 from icf_tools.model.progress import Progress
@@ -44,6 +44,10 @@ OTHER_CONTENT = "what came is not what the dataset has; tell who runs the store"
 
 class InUse(Locked):
     message = "another icf get works in {}; run it again when that one is done"
+
+
+class NothingFits(NotFound):
+    message = "no image of {} fits; the series there have the numbers {}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,13 +95,17 @@ class Got:
 
 
 def plan(clone: Clone, folder: Path, paths: Sequence[Path], choice: Choice) -> Plan:
-    """What getting these paths, relative to the folder, takes. Raises NoSuchPath."""
+    """What getting these paths, relative to the folder, takes. Raises NoSuchPath, NothingFits."""
     named = {Path(os.path.normpath(folder / path)) for path in paths}
+    found = files_of(clone, folder, paths)
     files = [
         file
-        for file in files_of(clone, folder, paths)
+        for file in found
         if (choice.takes(file.values) if choice else not _is_aside(file, clone, named))
     ]
+    if choice and not files:
+        numbers = {number for file in found for number in file.values("SeriesNumber")}
+        raise NothingFits(clone.top, ", ".join(sorted(numbers, key=_by_size)) or "of none")
     left_to_git_annex = _protects_otherwise(clone)
     wanted: dict[AnnexKey, Wanted] = {}
     taken: dict[tuple[str, int], AnnexKey] = {}
@@ -130,6 +138,10 @@ def plan(clone: Clone, folder: Path, paths: Sequence[Path], choice: Choice) -> P
             file.key for file in files if file.here and (file.key.size or 0) > _WORTH_KEEPING
         ),
     )
+
+
+def _by_size(number: str) -> tuple[int, str]:
+    return len(number), number
 
 
 def _is_aside(file: File, clone: Clone, named: set[Path]) -> bool:

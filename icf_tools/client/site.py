@@ -101,16 +101,22 @@ def store_url(given: str | None) -> str:
     return checked_url(given)
 
 
-def remember(url: str) -> bool:
-    """Write the setting; tell whether it was new. Raises OtherStore."""
+def check_free(url: str) -> bool:
+    """Whether there is no setting yet. Raises OtherStore where it is for another URL."""
     known = _values("--global")
     for value in known:
         other = store_url_of(value)
         if other != url:
             raise OtherStore(other or "something else", url)
-    if not known:
-        run_git(Path.cwd(), "config", "--global", SETTING, url_substitute(url))
     return not known
+
+
+def remember(url: str) -> bool:
+    """Write the setting; tell whether it was new. Raises OtherStore."""
+    is_new = check_free(url)
+    if is_new:
+        run_git(Path.cwd(), "config", "--global", SETTING, url_substitute(url))
+    return is_new
 
 
 def _values(*scope: str) -> list[str]:

@@ -91,7 +91,7 @@ def test_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATALAD_CREDENTIAL_OTHER_SECRET", "no")
     monkeypatch.setenv("DATALAD_CREDENTIAL_", "odd")
     [found] = Credentials(None).find(REALM, None)
-    assert (found.user, found.secret, found.name) == ("lab", "pä:ss", "icf")
+    assert (found.user, found.secret, found.name) == ("lab", "pä:ss", "")
     assert list(Credentials(None).find(Realm("https://elsewhere/y", "user_password"), None)) == []
     assert list(Credentials(None).find(REALM, found)) == [], "not the same one again"
 

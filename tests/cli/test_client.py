@@ -63,7 +63,9 @@ def test_a_password_is_asked_for_until_it_is_right(
     code, seen = at_terminal(command, (*WRONG, *RIGHT), tmp_path, os.environ)
     assert code == 0, seen
     assert f"user {USER} is let in to {web.url}/study" in seen
-    assert seen.count(f"{web.url}/study asks for a user and a password") == 2
+    assert seen.count(f"{web.url}/study asks for a user and a password") == 1
+    again = f"{web.url}/study does not accept that, and asks for a user and a password"
+    assert seen.count(again) == 1
     assert PASSWORD not in seen
     assert [path.name for path in kept(isolated)] == []  # it is in base64 in the keyring
     code, seen = at_terminal(command, (), tmp_path, os.environ)

@@ -96,7 +96,7 @@ def test_without_git_the_environment_tells_the_password(
     assert [each.returncode for each in (none, wrong, right, denied)] == [8, 8, 0, 8]
     assert "none is known; run icf login" in none.stderr
     assert "does not accept the credential of user lab" in wrong.stderr
-    assert "may not be read; ask who runs the store" in denied.stderr
+    assert "may not be read; see that its name is right" in denied.stderr
     assert [len(each.stderr.splitlines()) for each in (none, wrong, denied)] == [1, 1, 1]
     assert len(files(tmp_path / "out")) == 14
 
@@ -188,5 +188,6 @@ def test_a_store_closed_to_this_user(stored: StorePath, tmp_path: Path) -> None:
     done = without_override(command)
     assert done.returncode == 8
     assert done.stderr.splitlines()[-1] == (
-        f"icf: {store.tarball} may not be read; ask who runs the store for access"
+        f"icf: {store.tarball} may not be read; see that its name is right, "
+        "or ask who runs the store for access"
     )

@@ -140,6 +140,7 @@ def test_by_what_is_known_of_images(clone: Clone) -> None:
     assert {path.split("/")[1] for path in clone.here} == {"series_1"}
     done = get(clone, "--series", "77", code=3)
     assert "no image of" in done.stderr
+    assert "the series there have the numbers 1, 2\n" in done.stderr
     get(clone, "--modality", "mr", "--series", "1", "--series", "2")
     assert {path.split("/")[1] for path in clone.here} == {"series_1", "series_2"}
     get(clone, "--protocol", "nothing like it", code=3)
@@ -173,7 +174,7 @@ def test_a_server_of_whole_files(archive: Archive, clone: Clone) -> None:
 @pytest.mark.parametrize(
     ("fault", "code", "said"),
     [
-        (faults.Status(403), 8, "may not be read; ask"),
+        (faults.Status(403), 8, "may not be read; see"),
         (faults.Status(404), 3, "there is no"),
         (faults.WrongRange(total=99), 5, "has 99 bytes and not"),
         (faults.WrongRange(start=0), 9, "has other bytes than those asked for"),

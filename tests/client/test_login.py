@@ -96,7 +96,8 @@ def test_the_environment_is_enough(web: FaultyServer, monkeypatch: pytest.Monkey
     fields = {"TYPE": "user_password", "USER": "lab", "SECRET": PASSWORD}
     for field, value in (fields | {"REALM": f"{web.url}/{web.realm}"}).items():
         monkeypatch.setenv(f"DATALAD_CREDENTIAL_JOB_{field}", value)
-    assert login(Study(web.url, "study")).credential == "job"
+    done = login(Study(web.url, "study"))
+    assert (done.user, done.credential) == ("lab", "")
 
 
 def test_a_study_without_a_password_says_so(web: FaultyServer, tmp_path: Path) -> None:
