@@ -3,24 +3,21 @@
 import json
 import os
 import random
-import shutil
 import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from tests import dicoms, faults
-from tests.conftest import BIN
-from tests.dataset.clients import ICF_REMOTE, Client, Clone, Deposit, Done, deposit, fill, md5
-from tests.faults import Fault, FaultyServer, faulty_server
+from tests import faults
+from tests.client.archive import Archive, served_archive
+from tests.dataset.clients import Client, Clone, Done, md5
+from tests.faults import Fault
 
 pytestmark = pytest.mark.annex
 
-TARBALL = "/study/visit_dicom.tar"
 LARGE = "study_visit/raw/large.bin"
 AWKWARD = {
     "odd/with blank + ä.dcm": b"one",
@@ -33,58 +30,11 @@ AWKWARD = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Archive:
-    """A visit behind a server that does as it is told."""
-
-    deposit: Deposit
-    server: FaultyServer
-
-    @property
-    def asked(self) -> list[str]:
-        return [each.range for each in self.server.requests if each.path == TARBALL]
-
-    @property
-    def sent(self) -> int:
-        return sum(each.sent for each in self.server.requests if each.path == TARBALL)
-
-
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Archive]:
-    folder = tmp_path_factory.mktemp("served")
-    source = dicoms.visit(folder / "incoming")
-    fill(source, AWKWARD | {"raw/large.bin": random.Random(2).randbytes(6 << 20)})
-    with faulty_server(folder / "store") as server:
-        yield Archive(deposit(folder / "store", source, server.url), server)
-
-
-@pytest.fixture(scope="module")
-def pristine(served: Archive, tmp_path_factory: pytest.TempPathFactory) -> Clone:
-    """A clone by a user who has the programs."""
-    folder = tmp_path_factory.mktemp("pristine")
-    client = Client.new(folder / "user")
-    for name in (ICF_REMOTE, "icf"):
-        client.bin.joinpath(name).symlink_to(BIN / name)
-    return client.clone(served.deposit.clone_url, folder / "clone")
-
-
-@pytest.fixture
-def archive(served: Archive) -> Iterator[Archive]:
-    """As it was at first, also for the next test."""
-    tarball = served.deposit.store.tarball
-    content = tarball.read_bytes()
-    served.server.requests.clear()
-    yield served
-    served.server.faults.clear()
-    if not tarball.exists() or tarball.read_bytes() != content:
-        tarball.write_bytes(content)
-
-
-@pytest.fixture
-def clone(pristine: Clone, tmp_path: Path) -> Clone:
-    copy = tmp_path / "clone"
-    shutil.copytree(pristine.path, copy, symlinks=True)
-    return Clone(pristine.client, copy)
+    files = AWKWARD | {"raw/large.bin": random.Random(2).randbytes(6 << 20)}
+    with served_archive(tmp_path_factory.mktemp("served"), files) as archive:
+        yield archive
 
 
 def get(clone: Clone, *arguments: object, below: str = "", code: int = 0) -> Done:

@@ -15,14 +15,13 @@ import pytest
 
 from benchmarks.link import Link, shaped_link
 from tests import dicoms
-from tests.conftest import BIN
+from tests.client.archive import TARBALL
 from tests.dataset.clients import ICF_REMOTE, Client, Clone, Deposit, deposit, fill
 from tests.servers import Authority, WebServer, web_server
 
 pytestmark = [pytest.mark.annex, pytest.mark.slow]
 
 COUNT, SIZE = 48, 200_000
-TARBALL = "/study/visit_dicom.tar"
 SERIES = "study_visit/b"
 
 
@@ -52,8 +51,7 @@ def network(folder: Path, require: Callable[[str], str]) -> Iterator[Network]:
         url = f"https://127.0.0.1:{link.port}"
         made = deposit(folder / "store", source, url)
         client = Client.new(folder / "user", authority.certificate)
-        client.bin.joinpath(ICF_REMOTE).symlink_to(BIN / ICF_REMOTE)
-        client.bin.joinpath("icf").symlink_to(BIN / "icf")
+        client.install("icf", ICF_REMOTE)
         client.set_credential("mystudy", f"{url}/study", "lab", "correct horse")
         clone = client.clone(made.clone_url, folder / "clone")
         yield Network(made, server, client, clone, f"{url}/study", link)

@@ -5,77 +5,29 @@ import random
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from tests import dicoms, faults
+from tests.client.archive import TARBALL, Archive, served_archive
 from tests.conftest import BIN, missing
-from tests.dataset.clients import ICF_REMOTE, Client, Clone, Deposit, deposit, fill, md5
-from tests.faults import Fault, FaultyServer, faulty_server
+from tests.dataset.clients import ICF_REMOTE, Client, Clone, deposit, md5
+from tests.faults import Fault
 from tests.servers import shell_server
 
 pytestmark = pytest.mark.annex
 
 COUNT, SIZE = 24, 60_000
-TARBALL = "/study/visit_dicom.tar"
-
-
-@dataclass(frozen=True, slots=True)
-class Archive:
-    """A visit behind a server that does as it is told."""
-
-    deposit: Deposit
-    server: FaultyServer
-
-    @property
-    def asked(self) -> list[str]:
-        """Ranges of the tarball, or nothing for all of it."""
-        return [each.range for each in self.server.requests if each.path == TARBALL]
-
-    @property
-    def sent(self) -> int:
-        return sum(each.sent for each in self.server.requests if each.path == TARBALL)
 
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Archive]:
-    folder = tmp_path_factory.mktemp("served")
-    source = dicoms.visit(folder / "incoming")
     images = random.Random(1)
-    fill(source, {f"raw/im{number:03}.bin": images.randbytes(SIZE) for number in range(COUNT)})
-    fill(source, {"raw/ä b.bin": b"", "raw/twice.bin": b"same", "raw/twice 2.bin": b"same"})
-    with faulty_server(folder / "store") as server:
-        yield Archive(deposit(folder / "store", source, server.url), server)
-
-
-@pytest.fixture(scope="module")
-def pristine(served: Archive, tmp_path_factory: pytest.TempPathFactory) -> Clone:
-    """A clone by a user who has the program."""
-    folder = tmp_path_factory.mktemp("pristine")
-    client = Client.new(folder / "user")
-    client.bin.joinpath(ICF_REMOTE).symlink_to(BIN / ICF_REMOTE)
-    return client.clone(served.deposit.clone_url, folder / "clone")
-
-
-@pytest.fixture
-def archive(served: Archive) -> Iterator[Archive]:
-    """As it was at first, also for the next test."""
-    tarball = served.deposit.store.tarball
-    content = tarball.read_bytes()
-    served.server.requests.clear()
-    yield served
-    served.server.faults.clear()
-    if not tarball.exists() or tarball.read_bytes() != content:
-        tarball.write_bytes(content)
-
-
-@pytest.fixture
-def clone(pristine: Clone, tmp_path: Path) -> Clone:
-    copy = tmp_path / "clone"
-    shutil.copytree(pristine.path, copy, symlinks=True)
-    return Clone(pristine.client, copy)
+    files = {f"raw/im{number:03}.bin": images.randbytes(SIZE) for number in range(COUNT)}
+    files |= {"raw/ä b.bin": b"", "raw/twice.bin": b"same", "raw/twice 2.bin": b"same"}
+    with served_archive(tmp_path_factory.mktemp("served"), files) as archive:
+        yield archive
 
 
 def image(number: int) -> str:
@@ -272,7 +224,7 @@ def test_an_old_git_annex(archive: Archive, tmp_path: Path) -> None:
     for name in ("git-annex", "git-annex-shell"):
         client.bin.joinpath(name).unlink()
         client.bin.joinpath(name).symlink_to(old)
-    client.bin.joinpath(ICF_REMOTE).symlink_to(BIN / ICF_REMOTE)
+    client.install(ICF_REMOTE)
     said = client.run("git-annex", "version", cwd=client.home)
     assert "git-annex version: 10.2023" in said
     clone = client.clone(archive.deposit.clone_url, tmp_path / "clone")
@@ -290,7 +242,7 @@ def test_a_tarball_behind_ssh(tmp_path: Path, require: Callable[[str], str]) -> 
     source = dicoms.visit(tmp_path / "incoming")
     with shell_server(tmp_path / "sshd", require("sshd")) as server:
         client = Client.new(tmp_path / "user")
-        client.bin.joinpath(ICF_REMOTE).symlink_to(BIN / ICF_REMOTE)
+        client.install(ICF_REMOTE)
         server.introduce(client)
         server.let_in(client)
         made = deposit(tmp_path / "store", source, f"{server.url}{tmp_path}/store")
@@ -305,7 +257,7 @@ def test_a_tarball_in_a_folder(tmp_path: Path) -> None:
     source = dicoms.visit(tmp_path / "incoming")
     made = deposit(tmp_path / "a store", source, f"file://{tmp_path}/a%20store")
     client = Client.new(tmp_path / "user")
-    client.bin.joinpath(ICF_REMOTE).symlink_to(BIN / ICF_REMOTE)
+    client.install(ICF_REMOTE)
     url = made.clone_url.replace("a%20store", "a%2520store")
     clone = client.clone(url, tmp_path / "clone")
     clone.annex("get", "--from", "icf", "study_visit")

@@ -43,8 +43,7 @@ class Client:
     def new(cls, home: Path, authority: Path | None = None) -> "Client":
         client = cls(home, authority)
         client.bin.mkdir(parents=True)
-        for program in PROGRAMS:
-            client.bin.joinpath(program).symlink_to(BIN / program)
+        client.install(*PROGRAMS)
         (home / ".gitconfig").write_text("[user]\n\tname = Tester\n\temail = tester@example.org\n")
         return client
 
@@ -66,6 +65,11 @@ class Client:
 
     def which(self, program: str) -> str | None:
         return shutil.which(program, path=self.environment["PATH"])
+
+    def install(self, *programs: str) -> None:
+        """Have programs of this environment, too."""
+        for program in programs:
+            self.bin.joinpath(program).symlink_to(BIN / program)
 
     def program(self, name: str, text: str) -> None:
         """Put a program first on the path."""
