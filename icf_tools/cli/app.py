@@ -20,6 +20,8 @@ from icf_tools.cli.report import plain
 from icf_tools.cli.status import status
 from icf_tools.errors import IcfError
 
+_PATIENCE = 60  # s; cleaning up takes less
+
 HELP = {"help_option_names": ["-h", "--help"]}
 
 app = typer.Typer(
@@ -101,6 +103,9 @@ def _stop_on_signals(name: str) -> None:
             signal.signal(each, lambda *_: None)
         for each in stops:  # at its end Python puts the default in the place of the other
             signal.signal(each, signal.SIG_IGN)
+        # it may have come while a lock was held, for which cleaning up would wait for ever
+        signal.signal(signal.SIGALRM, lambda *_: os._exit(128 + number))
+        signal.alarm(_PATIENCE)
         _fail(name, "stopped", 128 + number)
 
     for each in stops:
