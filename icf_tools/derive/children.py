@@ -5,13 +5,17 @@ in: a command    out: its exit code
 
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
 
 from icf_tools.errors import IcfError
 
 _FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-_running: set["subprocess.Popen[bytes]"] = set()
+_lock = Lock()  # one is begun and listed, or another thread stops what is listed
+_running: dict["subprocess.Popen[bytes]", Path] = {}
+_stopped: set[Path] = set()  # nothing is begun in these folders
 
 
 class Stopped(IcfError):
@@ -26,26 +30,39 @@ def run(
     Raises Stopped where it did not end by itself: that says nothing of what it worked
     on. Raises subprocess.TimeoutExpired after so many seconds.
     """
-    with subprocess.Popen(
-        command,
-        env=environment,
-        cwd=folder,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    ) as process:
-        _running.add(process)
+    name = Path(command[0]).name
+    with _lock:
+        if any(map(folder.is_relative_to, _stopped)):
+            raise Stopped(name, signal.SIGKILL.name)
+        process = subprocess.Popen(
+            command,
+            env=environment,
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        _running[process] = folder
+    with process:
         try:
             code = process.wait(seconds)
         finally:
             process.kill()
-            _running.discard(process)
+            del _running[process]
     if -code in _FROM_OUTSIDE:
-        raise Stopped(Path(command[0]).name, signal.Signals(-code).name)
+        raise Stopped(name, signal.Signals(-code).name)
     return code
 
 
-def stop_all() -> None:
-    """Have those that other threads wait for end now."""
-    for process in list(_running):
-        process.kill()
+@contextmanager
+def stopped(folder: Path) -> Iterator[None]:
+    """Have those that other threads run below a folder end, and none begin meanwhile."""
+    with _lock:
+        _stopped.add(folder)
+        for process, place in list(_running.items()):
+            if place.is_relative_to(folder):
+                process.kill()
+    try:
+        yield
+    finally:
+        _stopped.discard(folder)

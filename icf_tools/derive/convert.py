@@ -20,7 +20,7 @@ from pathlib import Path
 from icf_tools.archive.identity import IDENTIFYING, Identity
 from icf_tools.derive import scrub
 from icf_tools.derive.asked import Asked
-from icf_tools.derive.children import stop_all
+from icf_tools.derive.children import stopped
 from icf_tools.derive.converters import CONVERTERS, version_of
 from icf_tools.derive.files import File, minc_files, nifti_files, preview_files, stems
 from icf_tools.derive.frames import Broken, Frame, NoFrames, NoGeometry, header_of, read_frames
@@ -122,10 +122,10 @@ def convert(
             done += converted.entry.images
             progress("convert", done, total)
     except BaseException:
-        stop_all()
+        with stopped(work):
+            pool.shutdown(cancel_futures=True)
         raise
-    finally:
-        pool.shutdown(cancel_futures=True)
+    pool.shutdown()
 
 
 @dataclass(frozen=True, slots=True)

@@ -176,14 +176,18 @@ def test_what_was_right_stays_where_a_newer_one_takes_too_long(
     assert files(visit.study) == before
 
 
-def test_it_stops_with_its_converters(visit: StorePath) -> None:
+@pytest.mark.parametrize("late", [0, 0.5])
+def test_it_stops_with_its_converters(late: float, visit: StorePath) -> None:
+    """Also with one that is about to be started."""
     script = f"""
 import sys
+import time
 from pathlib import Path
 from icf_tools.derive import children
 from icf_tools.derive.converters import CONVERTERS
 def slow(source, made):
     Path({str(visit.root / "begun")!r}).touch()
+    time.sleep({late})
     children.run(["sleep", "60"], {{"PATH": "/usr/bin:/bin"}}, made, 100)
 CONVERTERS["dcm2niix"] = slow
 sys.argv = ["icf", "derive", "study", "visit", "-o", {str(visit.root)!r}]
@@ -195,7 +199,10 @@ main()
     while not (visit.root / "begun").exists() and time.monotonic() < deadline:
         time.sleep(0.02)
     process.terminate()
-    _, said = process.communicate(timeout=20)
+    try:
+        _, said = process.communicate(timeout=20)
+    finally:
+        process.kill()
     assert (process.returncode, said) == (128 + signal.SIGTERM, "icf: stopped\n")
     assert [path.name for path in visit.study.iterdir() if path.name[0] == "."] == [".visit.lock"]
 
