@@ -81,7 +81,7 @@ class File:
     locked: bool  #: whether it is a link
     here: bool  #: whether its content is in the clone
     places: str  #: the log of where it is
-    member: Member | None  #: None where it is in no tarball, or nobody knows where
+    members: tuple[Member, ...]  #: empty where it is in no tarball, or nobody knows where
     fields: Mapping[str, frozenset[str]] = field(default_factory=dict)  #: git-annex metadata
 
     def values(self, name: str) -> frozenset[str]:
@@ -112,7 +112,7 @@ def files_of(clone: Clone, folder: Path, paths: Sequence[Path]) -> list[File]:
                 each.mode == _LINK,
                 content_of(clone.git_dir, key) is not None,
                 logs.get(places, ""),
-                next(_members(_urls(logs.get(urls, ""))), None),
+                tuple(_members(_urls(logs.get(urls, "")))),
                 fields_of(logs.get(f"{places}.met", "")),
             )
         )

@@ -15,7 +15,7 @@ import subprocess
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from io import FileIO
 from itertools import groupby
 from pathlib import Path
@@ -28,18 +28,20 @@ from icf_tools.client.member import Member, NoTarballUrl, from_first
 from icf_tools.client.notes import note
 from icf_tools.client.objects import content_of, place, put
 from icf_tools.client.programs import NoProgram, environment, telling
-from icf_tools.errors import IcfError, Locked, NotFound
+from icf_tools.client.reserve import reserve
+from icf_tools.errors import Damaged, IcfError, Locked, NotFound
 from icf_tools.model.choice import Choice
 from icf_tools.model.key import AnnexKey
 from icf_tools.model.progress import Progress
 from icf_tools.store.files import NoRoom
 
-_RESERVE = 100 << 20  # bytes that are left free, as git-annex does
 _PART = "icf-get.part"
 _BACKENDS = ("MD5E", "MD5")
 _WORTH_KEEPING = 1 << 20  # bytes of such a file
 
-OTHER_CONTENT = "what came is not what the dataset has; tell who runs the store"
+
+class OtherContent(Damaged):
+    message = "what came from {} is not what the dataset has; tell who runs the store"
 
 
 class InUse(Locked):
@@ -54,10 +56,15 @@ class NothingFits(NotFound):
 class Wanted:
     """A key to get out of a tarball."""
 
-    path: str  #: of the first file that has it
+    paths: tuple[str, ...]  #: of the files that have it
     key: AnnexKey
-    member: Member
+    members: tuple[Member, ...]  #: at least one; all are the same content
     places: str  #: the log of where it is
+
+    @property
+    def member(self) -> Member:
+        """The one to read."""
+        return self.members[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,27 +114,26 @@ def plan(clone: Clone, folder: Path, paths: Sequence[Path], choice: Choice) -> P
         numbers = {number for file in found for number in file.values("SeriesNumber")}
         raise NothingFits(clone.top, ", ".join(sorted(numbers, key=_by_size)) or "of none")
     left_to_git_annex = _protects_otherwise(clone)
-    wanted: dict[AnnexKey, Wanted] = {}
+    wanted: dict[AnnexKey, list[File]] = {}
     taken: dict[tuple[str, int], AnnexKey] = {}
     others = []
     for file in files:
-        member = file.member
         if file.here:
             continue
         if (
             left_to_git_annex
-            or member is None
+            or not file.members
             or not file.locked
             or file.key.backend not in _BACKENDS
-            or taken.setdefault((member.tarball, member.offset), file.key) != file.key
+            or taken.setdefault(_place(file.members[0]), file.key) != file.key
         ):
             others.append(file.path)
         else:
-            wanted.setdefault(file.key, Wanted(file.path, file.key, member, file.places))
+            wanted.setdefault(file.key, []).append(file)
     return Plan(
         files=len(files),
         here=sum(file.here for file in files),
-        wanted=tuple(sorted(wanted.values(), key=lambda each: each.member)),
+        wanted=tuple(sorted(map(_wanted, wanted.values()), key=lambda each: each.member)),
         others=tuple(others),
         unnoted=tuple(
             (file.key, file.places)
@@ -138,6 +144,17 @@ def plan(clone: Clone, folder: Path, paths: Sequence[Path], choice: Choice) -> P
             file.key for file in files if file.here and (file.key.size or 0) > _WORTH_KEEPING
         ),
     )
+
+
+def _wanted(files: Sequence[File]) -> Wanted:
+    """What is wanted where these have the same key."""
+    first = files[0]
+    paths = tuple(file.path for file in files)
+    return Wanted(paths, first.key, first.members, first.places)
+
+
+def _place(member: Member) -> tuple[str, int]:
+    return member.tarball, member.offset
 
 
 def _by_size(number: str) -> tuple[int, str]:
@@ -171,21 +188,36 @@ def get(clone: Clone, asked: Plan, opener: Opener, progress: Progress = lambda *
     store raises.
     """
     free = shutil.disk_usage(clone.git_dir).free
-    if asked.room and asked.room + _RESERVE > free:
-        needed = f"{asked.room} bytes, with {_RESERVE} to spare, are needed"
+    spare = reserve(clone.settings.get("annex.diskreserve"))
+    if asked.room and asked.room + spare > free:
+        needed = f"{asked.room} bytes, and {spare} to spare by annex.diskreserve, are needed"
         raise NoRoom(clone.top, f"{needed}, {free} are free")
     got = Got()
     refused: list[IcfError] = []
     with _alone(clone), _noting(clone) as came:
         came |= dict(asked.unnoted)
         incoming = _Incoming(clone, came, got, asked.size, progress)
-        for tarball, group in _by_tarball(asked.wanted):
-            left = {each.member.offset: each for each in group}
-            try:
-                incoming.receive(_places(clone, AnnexKey.parse(tarball)), left, opener)
-            except IcfError as err:
-                refused.append(err)
-                got.failed |= {each.path: str(err) for each in left.values()}
+        todo = list(asked.wanted)
+        while todo:
+            missed: list[Wanted] = []
+            for tarball, group in _by_tarball(todo):
+                left: dict[int, Wanted] = {}
+                # of two that lie at one place, which no dataset of ours has, one is looked at
+                missed += [
+                    each for each in group if left.setdefault(each.member.offset, each) is not each
+                ]
+                try:
+                    incoming.receive(_places(clone, AnnexKey.parse(tarball)), left, opener)
+                except IcfError as err:
+                    if not isinstance(err, OtherContent):  # which is said of each image
+                        refused.append(err)
+                    for path in (path for each in left.values() for path in each.paths):
+                        got.failed.setdefault(path, str(err))
+                missed += left.values()
+            further = [
+                replace(each, members=each.members[1:]) for each in missed if each.members[1:]
+            ]
+            todo = sorted(further, key=lambda each: each.member)
     for key in asked.whole:
         _remove_part(clone, key)
     _leave_to_git_annex(clone, asked.others, got)
@@ -213,7 +245,10 @@ class _Incoming:
         self._progress = progress
 
     def receive(self, urls: Iterable[str], left: dict[int, Wanted], opener: Opener) -> None:
-        """From the first URL that has them; from the next one what it did not have."""
+        """From the first URL that has them; from the next one what it did not have.
+
+        What came is `left` no more.
+        """
         tarball = next(iter(left.values())).member.tarball
         from_first(urls, lambda url: self._stream(opener(url), left), NoTarballUrl(tarball))
 
@@ -224,8 +259,12 @@ class _Incoming:
         size = next(iter(left.values())).member.tarball_size
         for (start, _), pieces in read_parts(Ranges(source, size, whole=True), parts):
             each = members[start]
-            self._write(each, pieces)
-            del left[each.member.offset]
+            if self._write(each, pieces):
+                del left[each.member.offset]
+        if any(begun[offset] for offset in left):  # what was begun was wrong, and is gone
+            self._stream(source, left)
+        elif left:
+            raise OtherContent(source.url)
 
     def _begun(self, each: Wanted) -> int:
         """Bytes that an earlier run left of it; not all of them, so that one is still to come."""
@@ -237,22 +276,26 @@ class _Incoming:
             return 0
         return min(begun, each.member.size - 1)
 
-    def _write(self, each: Wanted, pieces: Iterator[memoryview]) -> None:
+    def _write(self, each: Wanted, pieces: Iterator[memoryview]) -> bool:
+        """Whether it came."""
         path = place(self._clone.git_dir, each.key)
         part = _part(path)
         begun = self._begun(each)
         is_left = each.member.size <= _WORTH_KEEPING  # of no use to a later run
+        done = self._done
         try:
             with open(part, "r+b" if begun else "wb", buffering=0) as out:
                 digest = self._receive(out, begun, pieces)
-            if digest == each.key.name[:32]:
-                put(part, path)
-                self._came[each.key] = each.places
-                self._got.files += 1
-                is_left = False
-            else:
-                self._got.failed[each.path] = OTHER_CONTENT
-                is_left = True
+            is_left = digest != each.key.name[:32]
+            if is_left:
+                self._done = done
+                return False
+            put(part, path)
+            self._came[each.key] = each.places
+            self._got.files += len(each.paths)
+            for file in each.paths:
+                self._got.failed.pop(file, None)
+            return True
         finally:
             if is_left:
                 _remove(part)

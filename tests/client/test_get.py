@@ -53,7 +53,7 @@ def test_all_images_come_in_one_stream(archive: Archive, clone: Clone) -> None:
     done = get(clone, "--json")
     told = json.loads(done.stdout)
     count = len(archive.deposit.expected)
-    assert (told["files"], told["here"], told["failed"]) == (count, 0, {})
+    assert (told["files"], told["here"], told["got"], told["failed"]) == (count, 0, count, {})
     assert clone.content() == archive.deposit.expected
     assert clone.here == set(archive.deposit.expected), "without the tarball"
     assert len(archive.asked) == 1
@@ -151,7 +151,7 @@ def test_a_changed_image_is_told_and_the_others_come(archive: Archive, clone: Cl
     done = get(clone, "--json", code=10)
     told = json.loads(done.stdout)
     assert list(told["failed"]) == ["study_visit/odd/100%.dcm"]
-    assert "study_visit/odd/100%.dcm: what came is not what the dataset has" in done.stderr
+    assert "study_visit/odd/100%.dcm: what came from http" in done.stderr
     assert clone.here == set(archive.deposit.expected) - {"study_visit/odd/100%.dcm"}
     assert not parts(clone)
 
@@ -207,10 +207,23 @@ def test_a_damaged_part_is_not_kept(archive: Archive, clone: Clone) -> None:
     part = clone.path / os.readlink(clone.path / LARGE).removeprefix("../../")
     part.parent.mkdir(parents=True)
     part.with_name("icf-get.part").write_bytes(bytes(3 << 20))
-    get(clone, LARGE, code=10)
-    assert clone.here == set()
     get(clone, LARGE)
+    assert len(archive.asked) == 2, "what was left, then all of it"
     assert md5(clone.path / LARGE) == archive.deposit.expected[LARGE]
+
+
+def test_a_damaged_tarball_in_the_clone(archive: Archive, clone: Clone) -> None:
+    """What is wrong in it comes from the server."""
+    get(clone, archive.deposit.tarball)
+    tarball = (clone.path / archive.deposit.tarball).resolve()
+    data = tarball.read_bytes()
+    tarball.chmod(0o644)
+    tarball.write_bytes(data.replace(b"three", b"THREE"))
+    archive.server.requests.clear()
+    get(clone)
+    assert len(archive.asked) == 1
+    assert archive.sent == len(b"three")
+    assert clone.content() == archive.deposit.expected
 
 
 def test_one_tarball_that_nobody_has_does_not_stop_the_others(
@@ -228,6 +241,19 @@ def test_one_tarball_that_nobody_has_does_not_stop_the_others(
     assert "the dataset has no URL of tarball" in done.stderr
     assert clone.here == set(archive.deposit.expected) - {"study_visit/odd/100%.dcm"}
     assert len(done.stderr.splitlines()) == 3
+
+
+def test_what_one_tarball_does_not_have_comes_from_another(archive: Archive, clone: Clone) -> None:
+    path = "study_visit/odd/100%.dcm"
+    key = clone.annex("lookupkey", path).strip()
+    [url] = [url for url in clone.urls(path) if "#path" in url]
+    gone = f"dl+archive:MD5E-s9999--{'0' * 32}.tar#path=x&size=5&atype=tar&offset=512"
+    wrong = url.replace("offset=", "offset=1")
+    clone.tell(key, ".log.web", f"1s 1 :{gone}\n2s 1 :{wrong}\n2000000000s 1 :{url}\n")
+    done = get(clone, "--json")
+    told = json.loads(done.stdout)
+    assert (told["got"], told["failed"]) == (len(archive.deposit.expected), {})
+    assert clone.content() == archive.deposit.expected
 
 
 def test_two_keys_at_one_place(archive: Archive, clone: Clone) -> None:
@@ -306,6 +332,10 @@ def test_no_clone_no_such_path_and_no_room(clone: Clone, tmp_path: Path) -> None
     assert "is in no clone of a dataset" in done.stderr
     done = get(clone, "no/such", code=3)
     assert done.stderr == "icf: the dataset has no no/such; git ls-files lists what it has\n"
+    clone.run("git", "config", "annex.diskreserve", "5000 terabytes")
+    done = get(clone, "study_visit/odd/100%.dcm", code=1)
+    assert "5 bytes, and 5000000000000000 to spare by annex.diskreserve, are needed" in done.stderr
+    assert clone.here == set()
 
 
 def test_what_only_the_branch_of_the_remote_says(clone: Clone, archive: Archive) -> None:
