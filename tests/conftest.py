@@ -54,16 +54,16 @@ def _isolate(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
 
 @pytest.fixture
 def require() -> Callable[[str], str]:
-    """The path of an outside program; without it the test is skipped, or fails where
-    ICF_REQUIRE says that it must be there."""
+    """What `found` does."""
+    return found
 
-    def find(program: str) -> str:
-        path = shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
-        if path is None:
-            missing(program)
-        return str(path)
 
-    return find
+def found(program: str) -> str:
+    """The path of an outside program; see `missing`."""
+    path = shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
+    if path is None:
+        missing(program)
+    return path
 
 
 def missing(what: str) -> NoReturn:

@@ -31,6 +31,7 @@ from icf_tools.settings import Settings
 from icf_tools.store.deposit import NoStudy, NoVisit
 from icf_tools.store.files import CatalogLocked, NoRoom, locked_catalog
 from tests import dicoms
+from tests.conftest import missing
 from tests.derive.series import Series
 
 URL = "https://data.example.org/store"
@@ -430,7 +431,7 @@ def test_no_room(root: Path, tmp_path: Path, require: Callable[[str], str]) -> N
     small.mkdir()
     command = [mount, "-t", "tmpfs", "-o", "size=2m", "none", str(small)]
     if os.geteuid() != 0 or subprocess.run(command, check=False).returncode:
-        pytest.skip("nothing can be mounted")
+        missing("mount")
     try:
         with pytest.raises(NoRoom):
             write(root)

@@ -11,7 +11,7 @@ import pytest
 
 from tests import dicoms
 from tests.client.terminal import at_terminal
-from tests.conftest import BIN, Run
+from tests.conftest import BIN, Run, found
 from tests.dataset.clients import Client, Deposit, deposit
 from tests.servers import WebServer, free_port, web_server
 
@@ -27,11 +27,8 @@ SETTING = "datalad.clone.url-substitute.icf"
 def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebServer]:
     """A store with the study `study`, which wants a password, and its visit."""
     folder = tmp_path_factory.mktemp("web")
-    nginx = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
-    if nginx is None:
-        pytest.skip("nginx is not there")
     (folder / "store/study").mkdir(parents=True)
-    with web_server(folder / "store", folder / "nginx", nginx) as server:
+    with web_server(folder / "store", folder / "nginx", found("nginx")) as server:
         server.allow("study", USER, PASSWORD)
         yield server
 
