@@ -8,6 +8,7 @@ the branch git-annex says of their keys. Formats: git-annex documentation,
 """
 
 import base64
+import os
 import re
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -22,7 +23,7 @@ from icf_tools.errors import AccessDenied, IcfError, NotFound
 from icf_tools.model.key import AnnexKey
 
 _BRANCH = "refs/heads/git-annex"
-_LINK, _FILES = "120000", ("100644", "100755")
+_LINK, _FILES, _SUBDATASET = "120000", ("100644", "100755"), "160000"
 _UNMERGED = ("--format=%(refname)", "refs/remotes/*/git-annex")
 
 
@@ -39,6 +40,10 @@ class NotOwned(AccessDenied):
 
 class NoSuchPath(NotFound):
     message = "the dataset has no {}; git ls-files lists what it has"
+
+
+class NoSubdataset(NotFound):
+    message = "the subdataset {} is not in this clone; get it with datalad get --no-data"
 
 
 class CommandFailed(IcfError):
@@ -89,8 +94,35 @@ class File:
         return self.fields.get(name.lower(), frozenset())
 
 
+def by_clone(folder: Path, paths: Sequence[Path]) -> dict[Path, list[Path]]:
+    """Paths that are relative to a folder, as those of a folder in the clone that each is in.
+
+    That is the given one where the clone is its own, and the top of one that lies in or beside it,
+    as a subdataset does.
+    """
+    home = _top(folder)
+    found: dict[Path, list[Path]] = {}
+    for path in paths:
+        full = Path(os.path.normpath(folder / path))
+        top = _top(full)
+        if top == home:
+            found.setdefault(folder, []).append(Path(os.path.relpath(full, folder)))
+        else:
+            place = top or full  # which is in none
+            found.setdefault(place, []).append(full.relative_to(place))
+    return found
+
+
+def _top(path: Path) -> Path | None:
+    """The top of the work tree that it is in, or is."""
+    return next((each for each in (path, *path.parents) if os.path.lexists(each / ".git")), None)
+
+
 def files_of(clone: Clone, folder: Path, paths: Sequence[Path]) -> list[File]:
-    """The annexed files below paths that are relative to a folder. Raises NoSuchPath."""
+    """The annexed files below paths that are relative to a folder.
+
+    Raises NoSuchPath and NoSubdataset.
+    """
     listed = list(_listed(folder, paths))
     links = [each for each in listed if each.mode == _LINK]
     targets = objects(clone.git_dir, [each.blob for each in links])
@@ -226,10 +258,14 @@ def _listed(folder: Path, paths: Sequence[Path]) -> Iterator[_Listed]:
         said = run_git(folder, *command, str(path))
         if not said:
             raise NoSuchPath(path)
+        found = []
         for line in said.decode("utf-8", "surrogateescape").split("\0")[:-1]:
             facts, _, name = line.partition("\t")
             mode, blob, _ = facts.split(" ")
-            yield _Listed(mode, blob, name)
+            found.append(_Listed(mode, blob, name))
+        if {each.mode for each in found} == {_SUBDATASET}:
+            raise NoSubdataset(path)
+        yield from found
 
 
 def _pointer(path: Path) -> str:

@@ -1,6 +1,6 @@
 """Many images of a clone in one stream of their tarball, straight into the annex.
 
-in: a folder in a clone, paths    out: Got
+in: a Plan    out: Got
 
 One request for what lies together, MD5 on the way, one process of git-annex
 that notes it all: what git-annex does for each file costs more than the
@@ -17,27 +17,23 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from io import FileIO
-from itertools import groupby
-from pathlib import Path
 
-from icf_tools.access.parts import bytes_of, read_parts
+from icf_tools.access.parts import read_parts
 from icf_tools.access.ranges import Ranges
 from icf_tools.access.source import Opener, Source
-from icf_tools.client.files import Clone, CommandFailed, File, files_of, present, urls_of
-from icf_tools.client.member import Member, NoTarballUrl, from_first
+from icf_tools.client.files import Clone, CommandFailed, urls_of
+from icf_tools.client.member import NoTarballUrl, from_first
 from icf_tools.client.notes import note
 from icf_tools.client.objects import content_of, place, put
+from icf_tools.client.plan import WORTH_KEEPING, Plan, Wanted, by_tarball
 from icf_tools.client.programs import NoProgram, environment, telling
 from icf_tools.client.reserve import reserve
-from icf_tools.errors import Damaged, IcfError, Locked, NotFound
-from icf_tools.model.choice import Choice
+from icf_tools.errors import Damaged, IcfError, Locked
 from icf_tools.model.key import AnnexKey
 from icf_tools.model.progress import Progress
 from icf_tools.store.files import NoRoom
 
 _PART = "icf-get.part"
-_BACKENDS = ("MD5E", "MD5")
-_WORTH_KEEPING = 1 << 20  # bytes of such a file
 
 
 class OtherContent(Damaged):
@@ -48,51 +44,6 @@ class InUse(Locked):
     message = "another icf get works in {}; run it again when that one is done"
 
 
-class NothingFits(NotFound):
-    message = "no image of {} fits; the series there have the numbers {}"
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """A key to get out of a tarball."""
-
-    paths: tuple[str, ...]  #: of the files that have it
-    key: AnnexKey
-    members: tuple[Member, ...]  #: at least one; all are the same content
-    places: str  #: the log of where it is
-
-    @property
-    def member(self) -> Member:
-        """The one to read."""
-        return self.members[0]
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What is to be done, before any of it."""
-
-    files: int  #: that were asked for
-    here: int  #: of them in the clone already
-    wanted: tuple[Wanted, ...]  #: in the order of the tarballs
-    others: tuple[str, ...]  #: paths that are left to git-annex
-    #: keys that are here, and git-annex does not know it, with the logs of where they are
-    unnoted: tuple[tuple[AnnexKey, str], ...]
-    whole: tuple[AnnexKey, ...]  #: keys that are here, and large
-
-    @property
-    def size(self) -> int:
-        """Bytes to read from tarballs."""
-        return sum(
-            bytes_of([(each.member.offset, each.member.end) for each in group])
-            for _, group in _by_tarball(self.wanted)
-        )
-
-    @property
-    def room(self) -> int:
-        """Bytes of disk that it takes."""
-        return sum(each.member.size for each in self.wanted)
-
-
 @dataclass(slots=True)
 class Got:
     """What came."""
@@ -101,129 +52,69 @@ class Got:
     failed: dict[str, str] = field(default_factory=dict)  #: why, by path
 
 
-def plan(clone: Clone, folder: Path, paths: Sequence[Path], choice: Choice) -> Plan:
-    """What getting these paths, relative to the folder, takes. Raises NoSuchPath, NothingFits."""
-    named = {Path(os.path.normpath(folder / path)) for path in paths}
-    found = files_of(clone, folder, paths)
-    files = [
-        file
-        for file in found
-        if (choice.takes(file.values) if choice else not _is_aside(file, clone, named))
-    ]
-    if choice and not files:
-        numbers = {number for file in found for number in file.values("SeriesNumber")}
-        raise NothingFits(clone.top, ", ".join(sorted(numbers, key=_by_size)) or "of none")
-    left_to_git_annex = _protects_otherwise(clone)
-    wanted: dict[AnnexKey, list[File]] = {}
-    taken: dict[tuple[str, int], AnnexKey] = {}
-    others = []
-    for file in files:
-        if file.here:
-            continue
-        if (
-            left_to_git_annex
-            or not file.members
-            or not file.locked
-            or file.key.backend not in _BACKENDS
-            or taken.setdefault(_place(file.members[0]), file.key) != file.key
-        ):
-            others.append(file.path)
-        else:
-            wanted.setdefault(file.key, []).append(file)
-    return Plan(
-        files=len(files),
-        here=sum(file.here for file in files),
-        wanted=tuple(sorted(map(_wanted, wanted.values()), key=lambda each: each.member)),
-        others=tuple(others),
-        unnoted=tuple(
-            (file.key, file.places)
-            for file in files
-            if file.here and clone.uuid not in present(file.places)
-        ),
-        whole=tuple(
-            file.key for file in files if file.here and (file.key.size or 0) > _WORTH_KEEPING
-        ),
-    )
-
-
-def _wanted(files: Sequence[File]) -> Wanted:
-    """What is wanted where these have the same key."""
-    first = files[0]
-    paths = tuple(file.path for file in files)
-    return Wanted(paths, first.key, first.members, first.places)
-
-
-def _place(member: Member) -> tuple[str, int]:
-    return member.tarball, member.offset
-
-
-def _by_size(number: str) -> tuple[int, str]:
-    return len(number), number
-
-
-def _is_aside(file: File, clone: Clone, named: set[Path]) -> bool:
-    """Whether it is a tarball that nobody named: it would double what is on disk."""
-    if not (file.path.startswith("icf/") and file.path.endswith("_dicom.tar")):
-        return False
-    return named.isdisjoint((clone.top / file.path, clone.top / "icf"))
-
-
-def _protects_otherwise(clone: Clone) -> bool:
-    """Whether git-annex keeps content in another way than in most clones."""
-    given = clone.settings.get
-    return (
-        given("core.bare") == "true"
-        or given("annex.crippledfilesystem") == "true"
-        or given("annex.securehashesonly") == "true"
-        or given("core.sharedrepository", "false") not in ("false", "umask", "0")
-        or given("annex.private") == "true"
-        or "annex.freezecontent-command" in clone.settings
-    )
-
-
-def get(clone: Clone, asked: Plan, opener: Opener, progress: Progress = lambda *_: None) -> Got:
-    """Carry out a plan. What came stays, and is not got again.
+def get(plans: Sequence[Plan], opener: Opener, progress: Progress = lambda *_: None) -> Got:
+    """Carry out plans. What came stays, and is not got again.
 
     Raises InUse, NoRoom, CommandFailed and, where nothing came, NoTarballUrl and what reading a
-    store raises.
+    store raises; where there are several plans only if nothing came of any.
     """
+    total = Got()
+    refused: IcfError | None = None
+    for asked in plans:
+        try:
+            got = _get(asked, opener, progress)
+        except IcfError as err:
+            refused = refused or err
+            paths = [path for each in asked.wanted for path in each.paths]
+            got = Got(failed=dict.fromkeys([*paths, *asked.others], str(err)))
+        total.files += got.files
+        total.failed |= {f"{asked.inside}{path}": why for path, why in got.failed.items()}
+    if refused and not total.files:
+        raise refused
+    return total
+
+
+def _get(asked: Plan, opener: Opener, progress: Progress) -> Got:
+    clone = asked.clone
     free = shutil.disk_usage(clone.git_dir).free
     spare = reserve(clone.settings.get("annex.diskreserve"))
     if asked.room and asked.room + spare > free:
         needed = f"{asked.room} bytes, and {spare} to spare by annex.diskreserve, are needed"
         raise NoRoom(clone.top, f"{needed}, {free} are free")
     got = Got()
-    refused: list[IcfError] = []
     with _alone(clone), _noting(clone) as came:
         came |= dict(asked.unnoted)
-        incoming = _Incoming(clone, came, got, asked.size, progress)
-        todo = list(asked.wanted)
-        while todo:
-            missed: list[Wanted] = []
-            for tarball, group in _by_tarball(todo):
-                left: dict[int, Wanted] = {}
-                # of two that lie at one place, which no dataset of ours has, one is looked at
-                missed += [
-                    each for each in group if left.setdefault(each.member.offset, each) is not each
-                ]
-                try:
-                    incoming.receive(_places(clone, AnnexKey.parse(tarball)), left, opener)
-                except IcfError as err:
-                    if not isinstance(err, OtherContent):  # which is said of each image
-                        refused.append(err)
-                    for path in (path for each in left.values() for path in each.paths):
-                        got.failed.setdefault(path, str(err))
-                missed += left.values()
-            further = [
-                replace(each, members=each.members[1:]) for each in missed if each.members[1:]
-            ]
-            todo = sorted(further, key=lambda each: each.member)
+        refused = _receive(asked, _Incoming(clone, came, got, asked.size, progress), got, opener)
     for key in asked.whole:
         _remove_part(clone, key)
     _leave_to_git_annex(clone, asked.others, got)
     if refused and not got.files:
-        raise refused[0]
+        raise refused
     return got
+
+
+def _receive(asked: Plan, incoming: "_Incoming", got: Got, opener: Opener) -> IcfError | None:
+    """Each image from the first place that has it; the first reason why there was none."""
+    refused: IcfError | None = None
+    todo = list(asked.wanted)
+    while todo:
+        missed: list[Wanted] = []
+        for tarball, group in by_tarball(todo):
+            left: dict[int, Wanted] = {}
+            for each in group:  # of two at one place, which no dataset of ours has, one is read
+                if left.setdefault(each.member.offset, each) is not each:
+                    missed.append(each)
+            try:
+                incoming.receive(_places(asked.clone, AnnexKey.parse(tarball)), left, opener)
+            except IcfError as err:
+                if not isinstance(err, OtherContent):  # which is said of each image
+                    refused = refused or err
+                for path in (path for each in left.values() for path in each.paths):
+                    got.failed.setdefault(path, str(err))
+            missed += left.values()
+        further = [replace(each, members=each.members[1:]) for each in missed if each.members[1:]]
+        todo = sorted(further, key=lambda each: each.member)
+    return refused
 
 
 class _Incoming:
@@ -268,7 +159,7 @@ class _Incoming:
 
     def _begun(self, each: Wanted) -> int:
         """Bytes that an earlier run left of it; not all of them, so that one is still to come."""
-        if each.member.size <= _WORTH_KEEPING:
+        if each.member.size <= WORTH_KEEPING:
             return 0
         try:
             begun = os.stat(_part(place(self._clone.git_dir, each.key))).st_size
@@ -281,7 +172,7 @@ class _Incoming:
         path = place(self._clone.git_dir, each.key)
         part = _part(path)
         begun = self._begun(each)
-        is_left = each.member.size <= _WORTH_KEEPING  # of no use to a later run
+        is_left = each.member.size <= WORTH_KEEPING  # of no use to a later run
         done = self._done
         try:
             with open(part, "r+b" if begun else "wb", buffering=0) as out:
@@ -326,11 +217,6 @@ def _remove(part: str) -> None:
     with suppress(FileNotFoundError):
         os.unlink(part)
         os.rmdir(os.path.dirname(part))
-
-
-def _by_tarball(wanted: Sequence[Wanted]) -> Iterator[tuple[str, list[Wanted]]]:
-    for tarball, group in groupby(wanted, key=lambda each: each.member.tarball):
-        yield tarball, list(group)
 
 
 def _places(clone: Clone, tarball: AnnexKey) -> Iterator[str]:

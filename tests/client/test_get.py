@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import time
@@ -324,6 +325,53 @@ def test_a_clone_made_before_the_program_was_installed(
     now.annex("get", "--from", "icf", "study_visit/series_1/im001.dcm")
     assert "" not in archive.asked
     assert "from now on" not in get(now, "study_visit/odd/empty").stderr
+
+
+def test_visits_in_a_superdataset(archive: Archive, clone: Clone, tmp_path: Path) -> None:
+    client, top = clone.client, tmp_path / "top"
+    top.mkdir()
+
+    def run(*command: object, code: int = 0) -> Done:
+        done = client.attempt(*command, cwd=top)
+        assert done.returncode == code, done.stdout + done.stderr
+        return done
+
+    run("git", "init")
+    run("git", "annex", "init")
+    visits = [Clone(client, top / name) for name in ("A", "B")]
+    for visit in visits:
+        shutil.copytree(clone.path, visit.path, symlinks=True)
+        run("git", "submodule", "add", visit.path, visit.path.name)
+    run("git", "commit", "-m", "visits")
+    told = json.loads(
+        run("icf", "get", "A/study_visit/odd", "B/study_visit/series_1", "--json").stdout
+    )
+    assert (told["files"], told["got"], told["failed"]) == (len(AWKWARD) + 3, len(AWKWARD) + 3, {})
+    assert [len(visit.here) for visit in visits] == [len(AWKWARD), 3]
+    assert run("icf", "get").stdout == "got 0 files; 0 were here\n", "as datalad get does"
+    done = client.attempt(
+        "icf", "get", ".", "../../B/study_visit/series_2", cwd=top / "A/study_visit"
+    )
+    assert (done.returncode, [len(visit.here) for visit in visits]) == (
+        0,
+        [len(archive.deposit.expected), 6],
+    )
+
+    key = visits[1].annex("lookupkey", "study_visit/odd/-f").strip()
+    gone = f"dl+archive:MD5E-s9999--{'0' * 32}.tar#path=x&size=3&atype=tar&offset=512"
+    [url] = [url for url in visits[1].urls("study_visit/odd/-f") if "#path" in url]
+    visits[1].tell(key, ".log.web", f"2000000000s 0 :{url}\n2000000000s 1 :{gone}\n")
+    told = json.loads(run("icf", "get", "B/study_visit/odd", "A", "--json", code=10).stdout)
+    assert list(told["failed"]) == ["B/study_visit/odd/-f"]
+    assert told["files"] == told["here"] + told["got"] + 1
+
+    shutil.move(visits[1].path, tmp_path / "away")
+    visits[1].path.mkdir()
+    done = run("icf", "get", "B", code=3)
+    assert done.stderr == (
+        "icf: the subdataset B is not in this clone; get it with datalad get --no-data\n"
+    )
+    assert "the dataset has no B/x" in run("icf", "get", "B/x", code=3).stderr
 
 
 def test_no_clone_no_such_path_and_no_room(clone: Clone, tmp_path: Path) -> None:
