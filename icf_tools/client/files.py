@@ -240,7 +240,8 @@ def run_git(folder: Path, *arguments: str) -> bytes:
         raise
     if done.returncode:
         said = done.stderr.decode(errors="replace").strip().splitlines()
-        raise CommandFailed(f"git {arguments[0]}", said[-1] if said else f"code {done.returncode}")
+        name = next(each for each in arguments if not each.startswith("-"))
+        raise CommandFailed(f"git {name}", said[-1] if said else f"code {done.returncode}")
     return done.stdout
 
 
