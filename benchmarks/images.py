@@ -87,9 +87,10 @@ def series(folder: Path, volumes: int, side: int) -> None:
     import numpy as np
     from pydicom import dcmread
     from pydicom.filebase import DicomBytesIO
-    from pydicom.uid import UID
+    from pydicom.uid import UID, ExplicitVRLittleEndian
 
     image = dcmread(DicomBytesIO(_templates("20180918GE", "slicethickness_empty_string.dcm")[0]))
+    image.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian  # it was packed, maybe
     random = np.random.default_rng(0)
     y, x = np.mgrid[-1 : 1 : side * 1j, -1 : 1 : side * 1j]
     head = np.clip(1 - x**2 - y**2, 0, None)  # noise on a ball: it compresses as images do

@@ -10,11 +10,18 @@ from pathlib import Path
 from typing import NoReturn, Protocol
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from icf_tools.model.visit import StorePath, Visit
 from tests import dicoms
 
 BIN = Path(sys.executable).parent
+
+# a busy machine is slow, not broken
+settings.register_profile(
+    "icf", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("icf")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -122,7 +122,7 @@ def test_a_cut_answer_ends_after_so_many_bytes() -> None:
 
 def test_a_stalled_answer_waits_for_the_client() -> None:
     with faulty_server({PATH: DATA}, [Stall(after=20_000)]) as server:
-        with requests.get(server.url + PATH, timeout=0.2, stream=True) as answer:
+        with requests.get(server.url + PATH, timeout=2, stream=True) as answer:
             assert answer.raw.read(20_000) == DATA[:20_000]
             with pytest.raises(requests.exceptions.ConnectionError, match="timed out"):
                 next(answer.iter_content(1))

@@ -21,7 +21,7 @@ DATA = random.Random(0).randbytes(2_500_000)
 def quickest(work: Callable[[], object]) -> float:
     """Seconds; what else the machine does falls on some rounds only."""
     seconds = []
-    for _ in range(3):
+    for _ in range(5):
         start = time.perf_counter()
         work()
         seconds.append(time.perf_counter() - start)
@@ -38,8 +38,8 @@ def test_an_answer_takes_a_round_trip_and_a_connection_another() -> None:
         first = quickest(lambda: requests.get(url, timeout=5))
         session.get(url, timeout=5)
         next_ = quickest(lambda: session.get(url, timeout=5))
-    assert first == pytest.approx(2 * LATENCY, rel=0.2)
-    assert next_ == pytest.approx(LATENCY, rel=0.2)
+    assert 0.95 < first / (2 * LATENCY) < 1.5
+    assert 0.95 < next_ / LATENCY < 1.5
 
 
 def test_all_connections_share_the_rate_and_content_is_intact() -> None:
@@ -54,10 +54,13 @@ def test_all_connections_share_the_rate_and_content_is_intact() -> None:
             got.append(requests.get(f"http://127.0.0.1:{link.port}/data", timeout=9).content)
 
         took = quickest(lambda: list(pool.map(get, range(2))))
+        deadline = time.monotonic() + 5
+        while link.passed() < 10 * len(DATA) and time.monotonic() < deadline:
+            time.sleep(0.01)  # it is counted after it was sent
         passed = link.passed()
     assert set(got) == {DATA}
-    assert took == pytest.approx(2 * len(DATA) / RATE + 2 * LATENCY, rel=0.2)
-    assert 6 * len(DATA) < passed < 6 * (len(DATA) + 1000)
+    assert 0.95 < took / (2 * len(DATA) / RATE + 2 * LATENCY) < 1.5
+    assert 10 * len(DATA) < passed < 10 * (len(DATA) + 1000)
 
 
 @pytest.mark.parametrize("closing", [True, False])

@@ -21,6 +21,7 @@ Ask = Callable[[str], tuple[str, str] | None]
 """Called with who asks, a realm; returns user and password, or None where nobody can be asked."""
 
 _ATTEMPTS = 3
+_REALM = re.compile(r'\brealm=(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))', re.IGNORECASE)
 _VARIABLE = "DATALAD_CREDENTIAL_"
 
 
@@ -55,6 +56,17 @@ class OtherScheme(RemoteFailed):
     message = "{} wants another kind of credential than a password or a token; use datalad get"
 
 
+def origin_of(url: str) -> str:
+    """Scheme, host and port, without whoever else is named there."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+
+
+def shown(url: str) -> str:
+    """A URL without what may be a secret in it: user, password, query."""
+    return origin_of(url) + urlsplit(url).path
+
+
 @dataclass(frozen=True, slots=True)
 class Realm:
     """What a server asks a credential for."""
@@ -67,15 +79,15 @@ class Realm:
         """From the header WWW-Authenticate. Raises OtherScheme."""
         match = re.search(r"\b(Basic|Bearer)\b", challenge, re.IGNORECASE)
         if match is None:
-            raise OtherScheme(url)
-        given = re.search(r'realm="((?:[^"\\]|\\.)*)"', challenge[match.end() :], re.IGNORECASE)
-        said = re.sub(r"\\(.)", r"\1", given[1]) if given else ""
+            raise OtherScheme(shown(url))
+        given = _REALM.search(challenge, match.end())
+        said = re.sub(r"\\(.)", r"\1", given[1] or given[2] or "") if given else ""
         if not said.isprintable():  # what is shown where a password is typed
-            raise BadRealm(url)
-        parts = urlsplit(url)
+            raise BadRealm(shown(url))
+        server = origin_of(url)
         # DataLad believes a realm that names another server, which then gets that one's password
-        if urlsplit(said)[:2] != parts[:2]:
-            said = f"{parts.scheme}://{parts.netloc}{'' if said.startswith('/') else '/'}{said}"
+        if said != server and not said.startswith(f"{server}/"):
+            said = f"{server}{'' if said.startswith('/') else '/'}{said}"
         return cls(said, "token" if match[1].lower() == "bearer" else "user_password")
 
 

@@ -19,8 +19,9 @@ from icf_tools.access.source import Interrupted, IsFolder, NotAllowed, NotThere,
 _PATIENCE = 30.0  # s between two bytes
 _MARK = b"icf-size "
 
-# one line for what is there, then the bytes
+# one line for what is there, then the bytes; in front the end of what else was said
 _REQUEST = """\
+echo
 f={path}
 if [ -d "$f" ]; then echo '{mark}folder'
 elif [ ! -f "$f" ]; then echo '{mark}none'
@@ -34,6 +35,11 @@ class Shells:
     """Connections that all files share."""
 
     def __init__(self) -> None:
+        self._begin()
+        self._others: list[_Connection] = []  # of the process that this one is a fork of
+
+    def _begin(self) -> None:
+        self._process = os.getpid()
         self._idle: list[_Connection] = []
         self._lock = Lock()
 
@@ -45,6 +51,9 @@ class Shells:
 
     def take(self, host: str, port: int | None) -> "_Connection":
         """One that nobody uses, or a new one."""
+        if self._process != os.getpid():
+            self._others = self._idle
+            self._begin()
         with self._lock:
             for connection in self._idle:
                 if connection.at == (host, port):

@@ -7,6 +7,7 @@ import os
 import stat
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import unquote, urlsplit
 
@@ -100,7 +101,7 @@ class LocalFile:
         try:
             # a pipe would be waited for
             handle = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        except (FileNotFoundError, NotADirectoryError) as err:
+        except (FileNotFoundError, NotADirectoryError, ValueError) as err:  # ValueError: a NUL
             raise NotThere(self.path) from err
         except PermissionError as err:
             raise NotAllowed(self.path) from err
@@ -148,11 +149,17 @@ class Opener:
         self._ask = ask
         self._web: Web | None = None
         self._shells: Shells | None = None
+        self._lock = Lock()
+
+    def __reduce__(self) -> "tuple[type[Opener], tuple[Ask | None]]":
+        """Another process has connections of its own."""
+        return Opener, (self._ask,)
 
     def __call__(self, url: str) -> Source:
         """The file at a URL. Raises UnknownScheme."""
         try:
-            return self._source(url)
+            with self._lock:
+                return self._source(url)
         except ValueError as err:  # not a host, or not a port
             raise UnknownScheme(url) from err
 

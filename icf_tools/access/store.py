@@ -133,6 +133,10 @@ class _Tarball:
         self._files = files
         self._source = store.source(files.tarball)
 
+    def __reduce__(self) -> tuple[type["_Tarball"], tuple[Store, StorePath]]:
+        """Another process opens it itself."""
+        return _Tarball, (self._store, self._files)
+
     @property
     def url(self) -> str:
         return self._source.url
@@ -150,13 +154,15 @@ class _Tarball:
     def _elsewhere(self) -> Source | None:
         """By the record of the newest version, as far as that is of use here.
 
-        A server is not let lead to files of this computer, nor to other hosts by ssh.
+        A server is not let lead to files of this computer, nor to other hosts by ssh, nor to where
+        nothing is encrypted any more.
         """
         try:
             versions = json.loads(read_file(self._store.source(self._files.versions_json)))
             url = checked_url(versions[-1]["store_url"])
         except (IcfError, ValueError, LookupError, TypeError, RecursionError):
             return None
-        if self._store.folder is None and not url.startswith(("https:", "http:")):
+        open_ones = ("http:",) if self._store.url.startswith("http:") else ()
+        if self._store.folder is None and not url.startswith(("https:", *open_ones)):
             return None
         return self._store.opener(f"{url}/{self._files.visit.store_path}")

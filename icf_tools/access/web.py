@@ -8,6 +8,7 @@ A credential goes to the realm that asked for it, and to no other server.
 
 import os
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from threading import RLock
 from urllib.parse import urljoin, urlsplit
@@ -16,7 +17,7 @@ import requests
 import urllib3
 from requests.adapters import HTTPAdapter
 
-from icf_tools.access.credential import Ask, Credential, Credentials, Realm
+from icf_tools.access.credential import Ask, Credential, Credentials, Realm, origin_of, shown
 from icf_tools.access.source import (
     BadAnswer,
     Interrupted,
@@ -62,13 +63,18 @@ class Web:
     def __init__(self, ask: Ask | None = None, patience: tuple[float, float] = _PATIENCE) -> None:
         self._credentials = Credentials(ask)
         self._patience = patience
+        self._begin()
+        # by the folder that they are for, and the server that wants them
+        self._known: dict[tuple[str, str], tuple[Realm, Credential]] = {}
+        self.let_in: dict[Realm, Credential] = {}
+
+    def _begin(self) -> None:
+        self._process = os.getpid()
+        self._lock = RLock()
         self._session = requests.Session()
         adapter = HTTPAdapter(pool_maxsize=_CONNECTIONS)
         self._session.mount("https://", adapter)
         self._session.mount("http://", adapter)
-        self._known: dict[str, Credential] = {}  # by the folder that they are for
-        self.let_in: dict[Realm, Credential] = {}
-        self._lock = RLock()
 
     def file(self, url: str) -> "WebFile":
         return WebFile(self, url)
@@ -78,64 +84,77 @@ class Web:
 
     def get(self, url: str, headers: dict[str, str]) -> requests.Response:
         """The answer, wherever it leads, with a credential where one is wanted."""
+        if self._process != os.getpid():  # a fork would read what its parent asked for
+            self._begin()
         at = url
-        for _ in range(_REDIRECTS):
-            answer = self._authenticated(at, headers)
+        for _ in range(_REDIRECTS + 1):
+            answer = self._authenticated(url, at, headers)
             if answer.status_code not in _MOVED:
                 return answer
             answer.close()
             try:
-                before, at = at, urljoin(at, answer.headers.get("Location", ""))
-                schemes = urlsplit(before).scheme, urlsplit(at).scheme
+                before, at = urlsplit(at), urljoin(at, answer.headers.get("Location", ""))
+                after = urlsplit(at)
             except ValueError as err:
-                raise BadAnswer(url, "leads to what is no URL") from err
-            if schemes[1] not in ("https", schemes[0]):
-                raise BadAnswer(url, "leads to where nothing is encrypted")
-        raise BadAnswer(url, f"leads to another place more than {_REDIRECTS} times")
+                raise BadAnswer(shown(url), "leads to what is no URL") from err
+            if after.scheme not in ("https", before.scheme):
+                raise BadAnswer(shown(url), "leads to where nothing is encrypted")
+            if "@" in after.netloc:
+                raise BadAnswer(shown(url), "leads to a URL with a user in it")
+        raise BadAnswer(shown(url), f"leads to another place more than {_REDIRECTS} times")
 
-    def _authenticated(self, url: str, headers: dict[str, str]) -> requests.Response:
-        credential = self._credential_for(url)
-        answer = self._send(url, headers, credential)
+    def _authenticated(self, url: str, at: str, headers: dict[str, str]) -> requests.Response:
+        """The answer at a place to which a URL leads."""
+        known = self._known_for(url, at)
+        answer = self._send(at, headers, known)
         if answer.status_code != 401:
             return answer
         answer.close()
         with self._lock:  # one question, whoever else wants to know
-            known = self._credential_for(url)
-            if known is not None and known is not credential:
-                answer = self._send(url, headers, known)
+            newer = self._known_for(url, at)
+            if newer is not None and newer is not known:
+                answer = self._send(at, headers, newer)
                 if answer.status_code != 401:
                     return answer
                 answer.close()
-                credential = known
-            realm = Realm.of(url, answer.headers.get("WWW-Authenticate", ""))
-            rejected = credential
-            for found in self._credentials.find(realm, rejected):
-                answer = self._send(url, headers, found)
+                known = newer
+            realm = Realm.of(at, answer.headers.get("WWW-Authenticate", ""))
+            rejected = known[1] if known and known[0] == realm else None
+            for found in self._credentials_for(realm, rejected):
+                answer = self._send(at, headers, (realm, found))
                 if answer.status_code != 401:
-                    self._known[_folder(url)] = found
+                    self._known[_folder(url), origin_of(at)] = realm, found
                     if answer.status_code != 403 and answer.status_code < 500:  # it was looked at
                         self.let_in[realm] = self._credentials.keep(realm, found)
                     return answer
                 answer.close()
                 rejected = found
-            self._known.pop(_folder(url), None)
+            self._known.pop((_folder(url), origin_of(at)), None)
             raise self._credentials.refusal(realm, rejected)
 
-    def _credential_for(self, url: str) -> Credential | None:
-        known = self._known.copy()
-        return next((known[folder] for folder in known if url.startswith(folder)), None)
+    def _known_for(self, url: str, at: str) -> tuple[Realm, Credential] | None:
+        """What opened the same server for a file of the same folder, or of one above."""
+        known, server = self._known.copy(), origin_of(at)
+        folders = [folder for folder, of in known if of == server and url.startswith(folder)]
+        return known[max(folders, key=len), server] if folders else None
+
+    def _credentials_for(self, realm: Realm, rejected: Credential | None) -> Iterator[Credential]:
+        if rejected is None and realm in self.let_in:
+            yield self.let_in[realm]
+        yield from self._credentials.find(realm, rejected)
 
     def _send(
-        self, url: str, headers: dict[str, str], credential: Credential | None
+        self, at: str, headers: dict[str, str], known: tuple[Realm, Credential] | None
     ) -> requests.Response:
         def add(request: requests.PreparedRequest) -> requests.PreparedRequest:
-            if credential is not None:
-                request.headers["Authorization"] = credential.header
+            if known is not None:
+                request.headers["Authorization"] = known[1].header
             return request  # and not what ~/.netrc has
 
+        url = shown(at)
         try:
             return self._session.get(
-                url,
+                at,
                 headers={"Accept-Encoding": "identity", **headers},
                 auth=add,
                 stream=True,
@@ -161,13 +180,18 @@ class WebFile:
     """A file of a web server."""
 
     web: Web
-    url: str
+    address: str
+
+    @property
+    def url(self) -> str:
+        """What is shown of it."""
+        return shown(self.address)
 
     def open(self, start: int, end: int | None) -> "_WebBytes":
         whole = start == 0 and end is None
         last = "" if end is None else str(end - 1)
         headers = {} if whole else {"Range": f"bytes={start}-{last}"}
-        answer = self.web.get(self.url, headers)
+        answer = self.web.get(self.address, headers)
         try:
             return self._checked(answer, start, end, whole=whole)
         except BaseException:
@@ -242,4 +266,4 @@ def _folder(url: str) -> str:
 
 
 def _number(text: str | None) -> int | None:
-    return int(text) if text and text.isascii() and text.isdigit() else None
+    return int(text) if text and re.fullmatch("[0-9]{1,18}", text) else None

@@ -99,6 +99,7 @@ def _stop_on_signals(name: str) -> None:
         stops.append(signal.SIGHUP)
 
     def stop(number: int, _: object) -> NoReturn:
+        sys.unraisablehook = lambda _: None
         for each in stops:  # one that came meanwhile and finds SIG_IGN makes Python complain
             signal.signal(each, lambda *_: None)
         for each in stops:  # at its end Python puts the default in the place of the other

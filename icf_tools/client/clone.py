@@ -105,7 +105,11 @@ def clone(visit: Visit, store_url: str, path: Path, ask: Ask | None = None) -> C
 
 def _description(path: Path) -> str:
     """What git-annex calls a clone at this path."""
-    return f"{getuser()}@{gethostname()}:{path}"
+    try:
+        user = getuser()
+    except (KeyError, OSError):  # one without a name, as in a container
+        user = str(os.getuid())
+    return f"{user}@{gethostname()}:{path}"
 
 
 def _see(visit: Visit, store_url: str, ask: Ask | None) -> dict[str, str]:

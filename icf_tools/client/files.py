@@ -55,7 +55,7 @@ class Clone:
     """A dataset on this disk."""
 
     top: Path  #: of the work tree
-    git_dir: Path
+    git_dir: Path  #: the one that all work trees share
     uuid: str  #: of its annex
     settings: Mapping[str, str]  #: of git, by name in lower case
 
@@ -63,18 +63,31 @@ class Clone:
     def at(cls, folder: Path) -> "Clone":
         """The one that a folder belongs to. Raises NoClone and NotOwned."""
         try:
-            said = run_git(folder, "rev-parse", "--show-toplevel", "--absolute-git-dir")
+            top, common = (_place(folder, what) for what in ("--show-toplevel", "--git-common-dir"))
         except (CommandFailed, NotADirectoryError, FileNotFoundError) as err:
             if "safe.directory" in str(err):
                 raise NotOwned(folder) from err
             raise NoClone(folder) from err
-        top, git_dir = said.decode("utf-8", "surrogateescape").splitlines()
         listed = run_git(folder, "config", "--list", "-z").decode("utf-8", "surrogateescape")
         pairs = (line.partition("\n") for line in listed.split("\0") if line)
-        settings = {name.lower(): value for name, _, value in pairs}
+        # a name without a value is true
+        settings = {name.lower(): value if given else "true" for name, given, value in pairs}
         if "annex.uuid" not in settings:
             raise NoClone(folder)
-        return cls(Path(top), Path(git_dir), settings["annex.uuid"], settings)
+        return cls(top, common, settings["annex.uuid"], settings)
+
+    def has(self, setting: str) -> bool:
+        """Whether a setting of git is true, which may be said in several ways."""
+        value = self.settings.get(setting, "").lower()
+        if re.fullmatch(r"[+-]?[0-9]+[kmg]?", value):
+            return re.search("[1-9]", value) is not None
+        return value in ("true", "yes", "on")
+
+
+def _place(folder: Path, what: str) -> Path:
+    """What `git rev-parse` says, which may be relative to the folder."""
+    said = run_git(folder, "rev-parse", what).decode("utf-8", "surrogateescape")
+    return Path(os.path.abspath(folder / said.removesuffix("\n")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +96,7 @@ class File:
 
     path: str  #: from the top of the clone
     key: AnnexKey
-    locked: bool  #: whether it is a link
-    here: bool  #: whether its content is in the clone
+    here: bool  #: whether its content is in the clone, and in this file
     places: str  #: the log of where it is
     members: tuple[Member, ...]  #: empty where it is in no tarball, or nobody knows where
     fields: Mapping[str, frozenset[str]] = field(default_factory=dict)  #: git-annex metadata
@@ -129,7 +141,7 @@ def files_of(clone: Clone, folder: Path, paths: Sequence[Path]) -> list[File]:
     keys = {each.path: _key(text) for each, (_, text) in zip(links, targets, strict=True)}
     for each in listed:
         if each.mode in _FILES:
-            keys[each.path] = _key(_pointer(clone.top / each.path))
+            keys[each.path] = pointer_of(clone.top / each.path)
     logs = branch_logs(clone, {key for key in keys.values() if key is not None})
     found = []
     for each in listed:
@@ -141,8 +153,7 @@ def files_of(clone: Clone, folder: Path, paths: Sequence[Path]) -> list[File]:
             File(
                 each.path,
                 key,
-                each.mode == _LINK,
-                content_of(clone.git_dir, key) is not None,
+                each.mode == _LINK and content_of(clone.git_dir, key) is not None,
                 logs.get(places, ""),
                 tuple(_members(_urls(logs.get(urls, "")))),
                 fields_of(logs.get(f"{places}.met", "")),
@@ -269,14 +280,23 @@ def _listed(folder: Path, paths: Sequence[Path]) -> Iterator[_Listed]:
         yield from found
 
 
-def _pointer(path: Path) -> str:
-    """What a file that is no link says of its key."""
+def unlocked(clone: Clone) -> set[AnnexKey]:
+    """The keys of all unlocked files whose content is not there."""
+    listed = _listed(clone.top, [Path()])
+    keys = (pointer_of(clone.top / each.path) for each in listed if each.mode in _FILES)
+    return {key for key in keys if key is not None}
+
+
+def pointer_of(path: Path) -> AnnexKey | None:
+    """The key that stands in an unlocked file until its content is there."""
     try:
         with path.open("rb") as file:
             start = file.read(4096)
     except OSError:
-        return ""
-    return start.decode("utf-8", "replace") if start.startswith(b"/annex/objects/") else ""
+        return None
+    if not start.startswith(b"/annex/objects/"):
+        return None
+    return _key(start.decode("utf-8", "surrogateescape"))
 
 
 def _members(urls: Iterable[str]) -> Iterator[Member]:

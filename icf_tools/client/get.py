@@ -17,11 +17,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from io import FileIO
+from typing import TypeAlias
 
 from icf_tools.access.parts import read_parts
 from icf_tools.access.ranges import Ranges
 from icf_tools.access.source import Opener, Source
-from icf_tools.client.files import Clone, CommandFailed, urls_of
+from icf_tools.client.files import Clone, CommandFailed, pointer_of, urls_of
 from icf_tools.client.member import NoTarballUrl, from_first
 from icf_tools.client.notes import note
 from icf_tools.client.objects import content_of, place, put
@@ -34,6 +35,12 @@ from icf_tools.model.progress import Progress
 from icf_tools.store.files import NoRoom
 
 _PART = "icf-get.part"
+
+STALE = "its content is in the clone and not in this file; git annex fsck with its path mends that"
+
+
+_Came: TypeAlias = dict[AnnexKey, tuple[str, float]]
+"""Keys that are here now, with the log of where they were, and since when, in s."""
 
 
 class OtherContent(Damaged):
@@ -83,7 +90,8 @@ def _get(asked: Plan, opener: Opener, progress: Progress) -> Got:
         raise NoRoom(clone.top, f"{needed}, {free} are free")
     got = Got()
     with _alone(clone), _noting(clone) as came:
-        came |= dict(asked.unnoted)
+        now = time.time()
+        came |= {key: (places, now) for key, places in asked.unnoted}
         refused = _receive(asked, _Incoming(clone, came, got, asked.size, progress), got, opener)
     for key in asked.whole:
         _remove_part(clone, key)
@@ -123,7 +131,7 @@ class _Incoming:
     def __init__(
         self,
         clone: Clone,
-        came: dict[AnnexKey, str],
+        came: "_Came",
         got: Got,
         total: int,
         progress: Progress,
@@ -175,14 +183,16 @@ class _Incoming:
         is_left = each.member.size <= WORTH_KEEPING  # of no use to a later run
         done = self._done
         try:
+            with suppress(FileNotFoundError):  # a killed run may have protected it already
+                os.chmod(part, os.stat(part).st_mode | 0o200)
             with open(part, "r+b" if begun else "wb", buffering=0) as out:
                 digest = self._receive(out, begun, pieces)
             is_left = digest != each.key.name[:32]
             if is_left:
                 self._done = done
                 return False
-            put(part, path)
-            self._came[each.key] = each.places
+            self._came[each.key] = each.places, time.time()  # first: it may be stopped in between
+            put(part, self._clone.git_dir, each.key)
             self._got.files += len(each.paths)
             for file in each.paths:
                 self._got.failed.pop(file, None)
@@ -214,7 +224,7 @@ def _part(path: str) -> str:
 
 
 def _remove(part: str) -> None:
-    with suppress(FileNotFoundError):
+    with suppress(OSError):  # git-annex may have something in the folder, too
         os.unlink(part)
         os.rmdir(os.path.dirname(part))
 
@@ -252,13 +262,14 @@ def _alone(clone: Clone) -> Iterator[None]:
 
 
 @contextmanager
-def _noting(clone: Clone) -> Iterator[dict[AnnexKey, str]]:
+def _noting(clone: Clone) -> "Iterator[_Came]":
     """Tell git-annex of the keys that are put there, whatever ends the work."""
-    came: dict[AnnexKey, str] = {}
+    came: _Came = {}
     try:
         yield came
     finally:
-        note(clone, came, time.time())
+        # somebody may have dropped some meanwhile
+        note(clone, {key: each for key, each in came.items() if content_of(clone.git_dir, key)})
 
 
 def _leave_to_git_annex(clone: Clone, paths: Sequence[str], got: Got) -> None:
@@ -280,5 +291,8 @@ def _leave_to_git_annex(clone: Clone, paths: Sequence[str], got: Got) -> None:
         else:
             why = " ".join(" ".join(answer.get("error-messages", ())).split())
             got.failed[path] = why or "git-annex could not get it"
+    for path in paths:
+        if path not in got.failed and pointer_of(clone.top / path):
+            got.failed[path] = STALE
     if done.returncode and not got.failed:
         raise CommandFailed("git annex get", telling(done.stderr.decode(errors="replace")))

@@ -15,22 +15,23 @@ from icf_tools.dataset.branch import log_paths
 from icf_tools.dataset.repository import Commit, commit
 from icf_tools.model.key import AnnexKey
 
-_BRANCH = "icf-get/git-annex"
+_BRANCH = "icf-get-log/git-annex"
 _MERGES = "annex.merge-annex-branches=true"
 
 
-def note(clone: Clone, places: Mapping[AnnexKey, str], when: float) -> None:
-    """Have git-annex know that keys are here; `places` are their logs, `when` is in seconds.
+def note(clone: Clone, came: Mapping[AnnexKey, tuple[str, float]]) -> None:
+    """Have git-annex know that keys are here, each with its log until now, and since when, in s.
 
     Raises CommandFailed.
     """
     _forget(clone)
-    if not places:
+    if not came:
         return
     tip = run_git(clone.top, "rev-parse", "refs/heads/git-annex").decode().strip()
-    logs = Commit("icf get", _logs(clone.uuid, places, when))
-    commit(clone.git_dir, {_BRANCH: logs}, int(when), {_BRANCH: tip})
-    key = str(next(iter(places)))
+    logs = Commit("icf get", _logs(clone.uuid, came))
+    newest = max(when for _, when in came.values())
+    commit(clone.git_dir, {_BRANCH: logs}, int(newest), {_BRANCH: tip})
+    key = str(next(iter(came)))
     try:
         command = ["git", "-c", _MERGES, "annex", "readpresentkey", key, clone.uuid]
         code, said = run(command, clone.top)
@@ -40,8 +41,8 @@ def note(clone: Clone, places: Mapping[AnnexKey, str], when: float) -> None:
         _forget(clone)
 
 
-def _logs(here: str, places: Mapping[AnnexKey, str], when: float) -> Iterator[tuple[str, str]]:
-    for key, log in places.items():
+def _logs(here: str, came: Mapping[AnnexKey, tuple[str, float]]) -> Iterator[tuple[str, str]]:
+    for key, (log, when) in came.items():
         newest = when
         lines = []
         for moment, rest in log_lines(log):

@@ -34,8 +34,12 @@ def place(git_dir: Path, key: AnnexKey) -> str:
     return f"{folder}/{name}"
 
 
-def put(file: str, path: str) -> None:
-    """Move a file of the same folder to where the object belongs; nobody may write there then."""
-    os.rename(file, path)
-    folder = os.path.dirname(path)
+def put(file: str, git_dir: Path, key: AnnexKey) -> None:
+    """Move a file of the object's folder to where it belongs; nobody may write there then."""
+    folder = os.path.dirname(file)
+    path = f"{folder}/{key_file(key)}"
+    try:
+        os.rename(file, path)
+    except PermissionError:  # git-annex put it there meanwhile, and protects the folder
+        os.rename(file, place(git_dir, key))
     os.chmod(folder, os.stat(folder).st_mode & 0o555)

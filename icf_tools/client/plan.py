@@ -10,7 +10,7 @@ from itertools import groupby
 from pathlib import Path
 
 from icf_tools.access.parts import bytes_of
-from icf_tools.client.files import Clone, File, by_clone, files_of, present
+from icf_tools.client.files import Clone, File, by_clone, files_of, present, unlocked
 from icf_tools.client.member import Member
 from icf_tools.errors import NotFound
 from icf_tools.model.choice import Choice
@@ -104,6 +104,7 @@ def _plan(home: Path, folder: Path, paths: Sequence[Path], choice: Choice) -> Pl
         numbers = {number for file in found for number in file.values("SeriesNumber")}
         raise NothingFits(clone.top, ", ".join(sorted(numbers, key=_by_size)) or "of none")
     left_to_git_annex = _protects_otherwise(clone)
+    pointers = unlocked(clone)  # git-annex fills them as it gets the content, and not later
     wanted: dict[AnnexKey, list[File]] = {}
     taken: dict[tuple[str, int], AnnexKey] = {}
     others = []
@@ -113,7 +114,7 @@ def _plan(home: Path, folder: Path, paths: Sequence[Path], choice: Choice) -> Pl
         if (
             left_to_git_annex
             or not file.members
-            or not file.locked
+            or file.key in pointers
             or file.key.backend not in _BACKENDS
             or taken.setdefault(_place(file.members[0]), file.key) != file.key
         ):
@@ -162,12 +163,9 @@ def _is_aside(file: File, clone: Clone, named: set[Path]) -> bool:
 
 def _protects_otherwise(clone: Clone) -> bool:
     """Whether git-annex keeps content in another way than in most clones."""
-    given = clone.settings.get
+    others = ("core.bare", "annex.crippledfilesystem", "annex.securehashesonly", "annex.private")
     return (
-        given("core.bare") == "true"
-        or given("annex.crippledfilesystem") == "true"
-        or given("annex.securehashesonly") == "true"
-        or given("core.sharedrepository", "false") not in ("false", "umask", "0")
-        or given("annex.private") == "true"
+        any(map(clone.has, others))
+        or clone.settings.get("core.sharedrepository", "false") not in ("false", "umask", "0")
         or "annex.freezecontent-command" in clone.settings
     )

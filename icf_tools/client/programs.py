@@ -12,9 +12,10 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import current_thread, main_thread
 
 from icf_tools.errors import NotFound
 
@@ -50,30 +51,49 @@ def missing() -> list[str]:
     return [program for program in WANTED if shutil.which(program) is None]
 
 
+@contextmanager
+def held() -> Iterator[None]:
+    """What stops this program does so at the end of the block."""
+    came: list[int] = []
+    before = {}
+    try:
+        if current_thread() is main_thread():  # no other is ever stopped
+            for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                if callable(signal.getsignal(each)):
+                    before[each] = signal.signal(each, lambda number, _: came.append(number))
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+        for number in came:
+            signal.raise_signal(number)
+
+
 def run(command: Sequence[str], folder: Path, **more: str) -> tuple[int, str]:
     """Run a program in a folder, with `more` in its environment, until it ends or we do.
 
     It is in a session of its own: it asks nobody, and is stopped with all that it began.
     """
+    process = None
     try:
-        process = subprocess.Popen(
-            command,
-            cwd=folder,
-            env=environment() | more,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+        with held():  # a program that was started and nobody knows of would run on
+            process = subprocess.Popen(
+                command,
+                cwd=folder,
+                env=environment() | more,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        said = process.communicate()[0]
     except FileNotFoundError as err:
         raise NoProgram(command[0]) from err
-    with process:
-        try:
-            said = process.communicate()[0]
-        except BaseException:
-            with suppress(ProcessLookupError):
+    except BaseException:
+        if process is not None:
+            with process, suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-            raise
+        raise
     return process.returncode, said.decode(errors="replace")
 
 

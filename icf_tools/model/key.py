@@ -20,18 +20,21 @@ class AnnexKey:
     backend: str
     size: int | None
     name: str
+    more: str = ""  #: the time or the chunk that a key of another backend than ours may tell
 
     def __str__(self) -> str:
         size = "" if self.size is None else f"-s{self.size}"  # an empty file has size 0
-        return f"{self.backend}{size}--{self.name}"
+        return f"{self.backend}{size}{self.more}--{self.name}"
 
     @classmethod
     def parse(cls, text: str) -> "AnnexKey":
-        match = re.fullmatch(r"([A-Z0-9_]+)(?:-s([0-9]+))?--(.+)", text, re.DOTALL)
+        match = re.fullmatch(
+            r"([A-Z0-9_]+)(?:-s([0-9]+))?((?:-[mSC][0-9]+)*)--(.+)", text, re.DOTALL
+        )
         if match is None:
             raise ValueError(f"not a git-annex key: {text!r}")
-        backend, size, name = match.groups()
-        return cls(backend, None if size is None else int(size), name)
+        backend, size, more, name = match.groups()
+        return cls(backend, None if size is None else int(size), name, more)
 
     @classmethod
     def of_target(cls, target: str) -> "AnnexKey":

@@ -28,6 +28,9 @@ REALM = Realm("https://data.example.org:8443/study", "user_password")
         ('Basic realm="/study"', "https://data.example.org:8443/study", None),
         ('Basic realm="a \\"b\\" c"', 'https://data.example.org:8443/a "b" c', None),
         ("Basic", "https://data.example.org:8443/", None),
+        ("Basic realm=study", "https://data.example.org:8443/study", None),
+        ("Basic realm=study, charset=UTF-8", "https://data.example.org:8443/study", None),
+        ('Basic realm="http://["', "https://data.example.org:8443/http://[", None),
         ('Bearer realm="study"', "https://data.example.org:8443/study", "token"),
         ('Negotiate, Basic realm="study"', "https://data.example.org:8443/study", None),
         (

@@ -29,7 +29,6 @@ def shells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shells]:
     program(tmp_path)
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
     monkeypatch.setattr(ranges, "_WAITS", (0.0,) * 3)
-    monkeypatch.setattr(shell, "_PATIENCE", 1.0)
     shells = Shells()
     yield shells
     shells.close()
@@ -103,10 +102,31 @@ def test_a_host_that_does_not_let_in(shells: Shells, tmp_path: Path) -> None:
     assert len(calls(tmp_path)) == 4
 
 
-def test_a_host_that_says_nothing(shells: Shells, tmp_path: Path) -> None:
+def test_a_host_that_says_nothing(
+    shells: Shells, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shell, "_PATIENCE", 1.0)
     program(tmp_path, "exec sleep 60")
     with pytest.raises(Interrupted, match="nothing more came"):
         shells.file("ssh://host/x.tar").open(0, 5)
+
+
+def test_a_greeting_without_an_end_of_line(shells: Shells, tmp_path: Path) -> None:
+    (tmp_path / "x.tar").write_bytes(DATA)
+    program(tmp_path, "printf 'Last login: never'")
+    assert read_file(shells.file(f"ssh://host{tmp_path}/x.tar")) == DATA
+
+
+def test_a_fork_has_connections_of_its_own(shells: Shells, tmp_path: Path) -> None:
+    (tmp_path / "x.tar").write_bytes(DATA)
+    source = shells.file(f"ssh://host{tmp_path}/x.tar")
+    assert read_file(source) == DATA
+    child = os.fork()
+    if not child:
+        os._exit(read_file(source) != DATA or len(calls(tmp_path)) != 2)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert read_file(source) == DATA
+    assert len(calls(tmp_path)) == 2
 
 
 def test_a_connection_that_breaks_is_made_again(shells: Shells, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """A store in Python: tables, bytes and arrays of a series, and no more than those are read."""
 
 import html.parser
+import pickle
 import shutil
 import subprocess
 import sys
@@ -357,6 +358,14 @@ def test_a_series_is_fetched_alone(
     assert came(tmp_path / "out") == of_series(sources, "b")
     assert described(stored.root).fetch(tmp_path / "out").here == 8
     assert came(tmp_path / "out") == sources
+
+
+def test_what_is_described_goes_to_other_processes(stored: StorePath) -> None:
+    """With connections of their own, as when several work on series of a visit."""
+    with faulty_server(stored.root) as server:
+        [series] = open_store(server.url, None).study("study").visit("P1").series(number=7)
+        copy = pickle.loads(pickle.dumps(series))
+        assert [data for _, data in copy.read()] == [data for _, data in series.read()]
 
 
 def test_metadata_of_the_first_tools_makes_a_table(stored: StorePath) -> None:

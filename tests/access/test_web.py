@@ -1,5 +1,6 @@
 """What a web server may answer, and what becomes of it."""
 
+import os
 import random
 import threading
 from collections.abc import Iterator
@@ -44,8 +45,10 @@ def server() -> Iterator[FaultyServer]:
         yield server
 
 
-def got(server: FaultyServer, start: int, end: int, *, whole: bool = False) -> bytes:
-    web = Web(patience=(5, 0.5))
+def got(
+    server: FaultyServer, start: int, end: int, *, whole: bool = False, patience: float = 20
+) -> bytes:
+    web = Web(patience=(20, patience))
     tarball = Ranges(web.file(server.url + PATH), len(DATA), whole=whole)
     try:
         return b"".join(tarball.pieces(start, end))
@@ -76,7 +79,8 @@ def test_a_range(server: FaultyServer) -> None:
 )
 def test_what_passes_is_tried_again(server: FaultyServer, fault: Fault) -> None:
     server.faults = [fault, None, fault]
-    assert got(server, 5, 2_000_000) == DATA[5:2_000_000]
+    patience = 2 if isinstance(fault, faults.Stall) else 20
+    assert got(server, 5, 2_000_000, patience=patience) == DATA[5:2_000_000]
     assert len(server.requests) == 2
 
 
@@ -310,6 +314,34 @@ def test_netrc_is_not_read(closed: FaultyServer, isolated: Path) -> None:
         got(closed, 0, 10)
 
 
+def test_a_fork_has_connections_of_its_own(closed: FaultyServer) -> None:
+    """What the one asks for is not answered to the other."""
+    web = Web(lambda _: ("lab", "pä:ss w"))
+    tarball = Ranges(web.file(closed.url + PATH), len(DATA))
+    assert b"".join(tarball.pieces(0, 9)) == DATA[:9]
+    children = []
+    for start in range(4):
+        children.append(os.fork())
+        if not children[-1]:
+            wrong = 0
+            for number in range(20):
+                place = 1000 * start + number
+                wrong += b"".join(tarball.pieces(place, place + 999)) != DATA[place : place + 999]
+            os._exit(wrong)
+    assert [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children] == [0] * 4
+    assert sum(each.status == 401 for each in closed.requests) == 1, "who is let in is known"
+    web.close()
+
+
+def test_a_length_that_is_none(server: FaultyServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = requests.Response()
+    answer.raw = BytesIO(b"0123456789")
+    answer.status_code, answer.headers["Content-Length"] = 200, "9" * 5000
+    monkeypatch.setattr(Web, "_send", lambda *_: answer)
+    with pytest.raises(NoRange):
+        got(server, 0, 10)
+
+
 def test_a_small_file_as_a_whole(server: FaultyServer) -> None:
     server.faults = [faults.Cut(after=10), faults.Status(502)]
     open_url = Opener()
@@ -324,6 +356,8 @@ def test_files_of_this_computer(tmp_path: Path) -> None:
     assert isinstance(source, LocalFile)
     assert b"".join(Ranges(source, len(DATA)).pieces(10, 2_000_000)) == DATA[10:2_000_000]
     assert read_file(source) == DATA
+    with pytest.raises(NotThere):
+        read_file(Opener()("file:///tmp/a%00b"))
     with pytest.raises(OtherTarball):
         b"".join(Ranges(source, len(DATA) + 1).pieces(10, 20))
     with pytest.raises(NotThere):

@@ -10,7 +10,17 @@ from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    ConsoleMessage,
+    Page,
+    expect,
+    sync_playwright,
+)
+
+_PATIENCE = 60_000  # ms; a busy machine is slow, not broken
+expect.set_options(timeout=_PATIENCE)
 
 _FLAGS = (  # nothing but the pages: no look-up of another host, nothing in the background
     *("--disable-background-networking", "--disable-component-update", "--disable-quic"),
@@ -69,7 +79,7 @@ class Visitor:
 
     def forgive(self, text: str) -> None:
         """Mind no fault that holds a text; there must be one, be it after a while."""
-        for _ in range(100):
+        for _ in range(400):
             if any(text in fault for fault in self.told):
                 self.forgiven.append(text)
                 return
@@ -151,7 +161,7 @@ def visitor(
         timezone_id="UTC",
         **(options or {}),
     )
-    context.set_default_timeout(20_000)  # ms; a busy machine is slow, not broken
+    context.set_default_timeout(_PATIENCE)
     try:
         guest = Visitor(home, context.new_page(), shots)
         _listen(context, guest)

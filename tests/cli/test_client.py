@@ -104,7 +104,7 @@ def test_a_wrong_port_is_said_in_one_sentence(icf: Run) -> None:
         done = icf(*command, "--store-url", url)
         assert (done.returncode, done.stderr.count("\n")) == (9, 1), done.stderr
         assert "the server cannot be reached" in done.stderr
-        assert time.monotonic() - begun < 5
+        assert time.monotonic() - begun < 7  # s; trying again takes longer
 
 
 def test_without_setup_it_is_said_what_to_do(icf: Run) -> None:

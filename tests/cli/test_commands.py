@@ -170,8 +170,10 @@ def test_kill_at_any_moment(store: StorePath, incoming: Path, tmp_path: Path) ->
     assert add(store).wait() == 0
     expected = hashes(store)
     chance = random.Random(2)
-    moments = set()
-    for turn in range(50):
+    moments: set[frozenset[str]] = set()
+    for turn in range(300):
+        if turn >= 50 and len(moments) > 2:
+            break
         killed = StorePath(tmp_path / f"killed{turn}", store.visit)
         process = add(killed)
         # the first third of a run is the start of Python

@@ -89,7 +89,7 @@ def test_a_server_that_is_not_there_is_told_at_once(tmp_path: Path) -> None:
     begun = time.monotonic()
     with pytest.raises(Interrupted):
         clone(VISIT, f"http://127.0.0.1:{free_port()}", tmp_path / "new")
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 7  # s; trying again takes longer
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,200 @@
+"""icf get in clones that are not as usual; git-annex agrees with what it did."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests import faults
+from tests.client.archive import Archive, served_archive
+from tests.client.test_get import get
+from tests.dataset.clients import Client, Clone, md5
+
+pytestmark = [pytest.mark.annex, pytest.mark.slow]
+
+LARGE = "study_visit/raw/large.bin"
+OTHER, ONE, TWO = "study_visit/0.txt", "study_visit/a.txt", "study_visit/b.txt"
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Archive]:
+    files = {"raw/large.bin": random.Random(4).randbytes(3 << 20), "0.txt": b"other"}
+    files |= dict.fromkeys(["a.txt", "b.txt"], b"same")
+    with served_archive(tmp_path_factory.mktemp("served"), files) as archive:
+        yield archive
+
+
+def here(clone: Clone, path: str) -> bool:
+    """Whether git-annex believes that the content is in the clone."""
+    [where] = clone.records("whereis", path)
+    return any(place["here"] for place in where["whereis"])
+
+
+@pytest.mark.parametrize("path", [LARGE, ONE])
+def test_what_a_killed_run_has_protected_is_no_obstacle(
+    archive: Archive, clone: Clone, path: str, require: Callable[[str], str]
+) -> None:
+    """It was killed when the image was whole, and not yet where it belongs."""
+    target = clone.path / os.readlink(clone.path / path).removeprefix("../" * path.count("/"))
+    target.parent.mkdir(parents=True)
+    part = target.with_name("icf-get.part")
+    part.write_bytes(b"?" * (2 << 20))
+    part.chmod(0o444)
+    # root may write everywhere, unless it gives that up
+    who = [] if os.geteuid() else [require("setpriv"), "--bounding-set=-all", "--inh-caps=-all"]
+    done = clone.attempt(*who, "icf", "get", path)
+    assert done.returncode == 0, done.stderr
+    assert md5(clone.path / path) == archive.deposit.expected[path]
+    assert (clone.path / path).resolve().stat().st_mode & 0o777 == 0o444
+
+
+def test_git_annex_may_be_first(
+    archive: Archive, clone: Clone, require: Callable[[str], str]
+) -> None:
+    who = [] if os.geteuid() else [require("setpriv"), "--bounding-set=-all", "--inh-caps=-all"]
+    archive.server.faults = [faults.Stall(after=2_000_000)]
+    with subprocess.Popen(
+        [*who, clone.client.bin / "icf", "get", LARGE],
+        cwd=clone.path,
+        env=clone.client.environment,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        wait_for(lambda: list(clone.path.glob(".git/annex/objects/*/*/*/icf-get.part")))
+        clone.annex("get", LARGE)
+        said = process.communicate(timeout=120)[1]  # it asks again after 30 s
+    assert process.returncode == 0, said
+    assert here(clone, LARGE)
+    assert all(report["success"] for report in clone.records("fsck", LARGE))
+    assert not list(clone.path.glob(".git/annex/objects/*/*/*/icf-get.part"))
+
+
+def wait_for(happened: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 60
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_what_is_dropped_meanwhile_is_not_here(archive: Archive, clone: Clone) -> None:
+    archive.server.faults = [faults.Stall(after=3_000_000)]
+    with subprocess.Popen(
+        [clone.client.bin / "icf", "get"],
+        cwd=clone.path,
+        env=clone.client.environment,
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        wait_for(lambda: {ONE, TWO} <= clone.here)
+        clone.annex("drop", "--force", ONE)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=60) == 130
+    assert not here(clone, ONE)
+    assert clone.here == {OTHER}
+    assert here(clone, OTHER)
+    assert all(report["success"] for report in clone.records("fsck", "--fast"))
+
+
+def test_a_second_work_tree(archive: Archive, clone: Clone, tmp_path: Path) -> None:
+    """git-annex has not yet made it its own."""
+    tree = Clone(clone.client, tmp_path / "tree")
+    no_hooks = ("-c", "core.hooksPath=/dev/null")
+    clone.run("git", *no_hooks, "worktree", "add", "--no-checkout", tree.path)
+    tree.run("git", "read-tree", "HEAD")
+    get(tree, "study_visit/series_1")
+    assert all(here(clone, path) for path in archive.deposit.expected if "/series_1/" in path)
+    assert all(report["success"] for report in clone.records("fsck", "--fast"))
+    shutil.rmtree(tree.path)
+    clone.run("git", "worktree", "prune")
+    assert {path.split("/")[1] for path in clone.here} == {"series_1"}
+
+
+def test_an_unlocked_file_of_the_same_content(archive: Archive, clone: Clone) -> None:
+    clone.annex("unlock", TWO)
+    get(clone, ONE)
+    assert md5(clone.path / TWO) == archive.deposit.expected[TWO]
+    assert (clone.path / TWO).is_file()
+    assert here(clone, ONE)
+
+
+def test_a_file_that_only_points_to_what_is_here_is_told(clone: Clone) -> None:
+    get(clone, ONE)
+    clone.annex("unlock", TWO)
+    content = (clone.path / TWO).read_bytes()
+    clone.annex("drop", "--force", ONE)
+    pointer = (clone.path / TWO).read_bytes()
+    assert pointer != content
+    get(clone, ONE)
+    (clone.path / TWO).write_bytes(pointer)
+    done = get(clone, TWO, code=10)
+    assert f"{TWO}: its content is in the clone and not in this file" in done.stderr
+
+
+@pytest.mark.parametrize("value", ["1", "yes", "On", None])
+def test_a_private_clone_however_it_is_said(clone: Clone, value: str | None) -> None:
+    with (clone.path / ".git/config").open("a") as config:
+        config.write("[annex]\n\tprivate" + ("" if value is None else f" = {value}") + "\n")
+    before = clone.run("git", "rev-parse", "git-annex")
+    get(clone, ONE)
+    assert clone.here >= {ONE}
+    assert clone.run("git", "rev-parse", "git-annex") == before
+
+
+def test_a_setting_that_is_off(archive: Archive, clone: Clone) -> None:
+    clone.run("git", "config", "annex.securehashesonly", "off")
+    clone.run("git", "config", "annex.crippledfilesystem", "0")
+    get(clone, ONE)
+    assert len(archive.asked) == 1, "by icf get itself, not by two processes of git-annex"
+
+
+def test_a_key_of_a_kind_that_is_not_ours(clone: Clone) -> None:
+    (clone.path / "own.txt").write_text("own")
+    clone.annex("add", "--backend=WORM", "own.txt")
+    assert "-m" in os.readlink(clone.path / "own.txt")
+    assert get(clone, "own.txt").stdout == "got 0 files; 1 were here\n"
+    clone.annex("drop", "--force", "own.txt")
+    done = get(clone, "own.txt", "--json", code=10)
+    assert list(json.loads(done.stdout)["failed"]) == ["own.txt"]
+
+
+def test_a_folder_with_a_line_end_in_its_name(archive: Archive, clone: Clone) -> None:
+    odd = clone.path.with_name("line\nend\u2028")
+    shutil.move(clone.path, odd)
+    moved = Clone(clone.client, odd)
+    get(moved, ONE)
+    assert md5(odd / ONE) == archive.deposit.expected[ONE]
+
+
+def test_a_branch_of_a_name_like_ours(clone: Clone) -> None:
+    clone.run("git", "branch", "icf-get")
+    get(clone, ONE)
+    assert here(clone, ONE)
+
+
+def test_something_else_in_the_folder_of_a_key(archive: Archive, clone: Clone) -> None:
+    """As git-annex has its locks there."""
+    target = clone.path / os.readlink(clone.path / OTHER).removeprefix("../")
+    target.parent.mkdir(parents=True)
+    target.with_name("KEY.lck").touch()
+    archive.server.faults = [faults.Garbage(after=0)]
+    done = get(clone, OTHER, code=10)
+    assert "is not what the dataset has" in done.stderr
+    get(clone, OTHER)
+
+
+def test_a_user_without_a_name(pristine: Clone, archive: Archive, tmp_path: Path) -> None:
+    """As in a container that runs under any number."""
+    clients = Client.new(tmp_path / "user")
+    clients.install("icf")
+    script = "import getpass\ndef getuser(): raise KeyError('uid')\ngetpass.getuser = getuser\n"
+    (tmp_path / "sitecustomize.py").write_text(script)
+    url = archive.server.url
+    command = f"PYTHONPATH={tmp_path} icf clone study/visit {tmp_path / 'new'} --store-url {url}"
+    clients.run("sh", "-c", command, cwd=tmp_path)
+    assert (tmp_path / "new" / "icf").is_dir()
