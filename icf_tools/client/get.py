@@ -151,17 +151,17 @@ class _Incoming:
         tarball = next(iter(left.values())).member.tarball
         from_first(urls, lambda url: self._stream(opener(url), left), NoTarballUrl(tarball))
 
-    def _stream(self, source: Source, left: dict[int, Wanted]) -> None:
-        begun = {offset: self._begun(each) for offset, each in left.items()}
+    def _stream(self, source: Source, left: dict[int, Wanted], *, anew: bool = False) -> None:
+        begun = {offset: 0 if anew else self._begun(each) for offset, each in left.items()}
         members = {offset + begun[offset]: each for offset, each in left.items()}
         parts = [(start, each.member.end) for start, each in members.items()]
         size = next(iter(left.values())).member.tarball_size
         for (start, _), pieces in read_parts(Ranges(source, size, whole=True), parts):
             each = members[start]
-            if self._write(each, pieces):
+            if self._write(each, pieces, begun[each.member.offset]):
                 del left[each.member.offset]
-        if any(begun[offset] for offset in left):  # what was begun was wrong, and is gone
-            self._stream(source, left)
+        if any(begun[offset] for offset in left):  # what was begun was wrong
+            self._stream(source, left, anew=True)
         elif left:
             raise OtherContent(source.url)
 
@@ -175,11 +175,9 @@ class _Incoming:
             return 0
         return min(begun, each.member.size - 1)
 
-    def _write(self, each: Wanted, pieces: Iterator[memoryview]) -> bool:
+    def _write(self, each: Wanted, pieces: Iterator[memoryview], begun: int) -> bool:
         """Whether it came."""
-        path = place(self._clone.git_dir, each.key)
-        part = _part(path)
-        begun = self._begun(each)
+        part = _part(place(self._clone.git_dir, each.key))
         is_left = each.member.size <= WORTH_KEEPING  # of no use to a later run
         done = self._done
         try:
@@ -214,6 +212,7 @@ class _Incoming:
                 rest = rest[out.write(rest) :]
             self._done += len(piece)
             self._progress("get", self._done, self._total)
+        out.truncate()  # what was begun may have been longer
         os.fchmod(out.fileno(), os.fstat(out.fileno()).st_mode & 0o555)
         return digest.hexdigest()
 

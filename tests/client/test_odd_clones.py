@@ -55,6 +55,20 @@ def test_what_a_killed_run_has_protected_is_no_obstacle(
     assert (clone.path / path).resolve().stat().st_mode & 0o777 == 0o444
 
 
+@pytest.mark.parametrize("size", [2 << 20, 5 << 20])
+def test_what_was_begun_may_be_of_any_length(archive: Archive, clone: Clone, size: int) -> None:
+    get(clone, LARGE)
+    content = (clone.path / LARGE).read_bytes()
+    target = (clone.path / LARGE).resolve()
+    clone.annex("drop", "--force", LARGE)
+    target.parent.mkdir(parents=True)
+    target.with_name("icf-get.part").write_bytes((content + bytes(5 << 20))[:size])
+    archive.server.requests.clear()
+    get(clone, LARGE)
+    assert archive.sent == max(len(content) - size, 1), "no more than was missing"
+    assert (clone.path / LARGE).read_bytes() == content
+
+
 def test_git_annex_may_be_first(
     archive: Archive, clone: Clone, require: Callable[[str], str]
 ) -> None:
