@@ -63,9 +63,10 @@ class Redirect(Fault):
 
 @dataclass(frozen=True, slots=True)
 class Stall(Fault):
-    """No more comes, and the connection stays open until the client closes it."""
+    """No more comes, and the connection stays open until the client closes it, or it is `over`."""
 
     after: int  #: bytes of the body
+    over: threading.Event | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,12 +251,14 @@ class _Handler(BaseHTTPRequestHandler):
                 head, body = head | {"Content-Encoding": "gzip"}, gzip.compress(body, mtime=0)
             case Garbage(after):
                 body = body[:after] + bytes(byte ^ 0xFF for byte in body[after:])
-            case Cut(after) | Stall(after):
+            case Cut(after) | Stall(after, _):
                 stop = after
         self._answer(status, head, body, stop)
         if stop is not None:
             self.close_connection = True
-        if isinstance(fault, Stall):
+        if isinstance(fault, Stall) and fault.over is not None:
+            fault.over.wait(60)
+        elif isinstance(fault, Stall):
             self.connection.recv(1)  # nothing more is asked for: it returns at the end
 
     def _answer(

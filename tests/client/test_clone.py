@@ -6,13 +6,22 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from socket import gethostname
 
 import pytest
 
 from icf_tools.access.credential import NoCredential
 from icf_tools.access.source import Interrupted, IsFolder, Opener
 from icf_tools.client import programs
-from icf_tools.client.clone import CloneFailed, NoIdentity, NoRefs, NoVisit, PathTaken, clone
+from icf_tools.client.clone import (
+    CloneFailed,
+    NoIdentity,
+    NoRefs,
+    NoVisit,
+    PathTaken,
+    _description,
+    clone,
+)
 from icf_tools.client.enable import enable_remote
 from icf_tools.client.files import NoClone, run_git
 from icf_tools.client.programs import telling
@@ -83,6 +92,16 @@ def test_a_server_that_denies_is_told(web: FaultyServer, tmp_path: Path) -> None
     fails(web, tmp_path / "new", StudyDenied)
     web.user = ("lab", "secret")
     assert "secret" not in fails(web, tmp_path / "new", NoCredential)
+
+
+def test_a_user_without_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container that runs under any number."""
+
+    def nobody() -> str:
+        raise KeyError("getpwuid(): uid not found: 12345")
+
+    monkeypatch.setattr("icf_tools.client.clone.getuser", nobody)
+    assert _description(Path("/data/P1")) == f"{os.getuid()}@{gethostname()}:/data/P1"
 
 
 def test_a_server_that_is_not_there_is_told_at_once(tmp_path: Path) -> None:
