@@ -16,7 +16,7 @@ import pytest
 
 from tests.dataset.clients import Client
 
-_PATIENCE = 20  # seconds for a server to come up
+_PATIENCE = 60  # seconds for a server to come up
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,7 @@ def test_parts_without_git_annex_print_a_table_and_clean_up(no_scratch_left: Pat
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=400,
     )
     assert done.returncode == 0, done.stderr
     heading, *rows, _ = done.stdout.splitlines()
@@ -56,7 +56,7 @@ def test_pages_are_measured(require: Callable[[str], str], monkeypatch: pytest.M
             capture_output=True,
             text=True,
             check=False,
-            timeout=240,
+            timeout=600,
         )
         assert done.returncode == 0, done.stderr
         assert list(Path(scratch).iterdir()) == []
@@ -74,7 +74,7 @@ def test_gets_are_measured(require: Callable[[str], str], no_scratch_left: Path)
         capture_output=True,
         text=True,
         check=False,
-        timeout=240,
+        timeout=600,
     )
     assert done.returncode == 0, done.stderr
     assert list(no_scratch_left.iterdir()) == []
@@ -89,7 +89,7 @@ def test_an_unknown_part_is_refused() -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=300,
     )
     assert done.returncode == 2
     assert "no part nothing" in done.stderr

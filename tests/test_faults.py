@@ -29,7 +29,7 @@ PART = {"Range": "bytes=1000-50999"}
 
 
 def ask(url: str, **options: object) -> requests.Response:
-    return requests.get(url, timeout=5, **options)  # type: ignore[arg-type]
+    return requests.get(url, timeout=30, **options)  # type: ignore[arg-type]
 
 
 def test_ranges_are_answered_as_by_nginx() -> None:
@@ -42,19 +42,19 @@ def test_ranges_are_answered_as_by_nginx() -> None:
             "bytes=-5": (102_395, 102_400),
             "bytes=102300-999999": (102_300, 102_400),
         }.items():
-            answer = session.get(url, headers={"Range": header}, timeout=5)
+            answer = session.get(url, headers={"Range": header}, timeout=30)
             assert answer.status_code == 206
             assert answer.content == DATA[slice(*part)]
             said = f"bytes {part[0]}-{part[1] - 1}/{len(DATA)}"
             assert answer.headers["Content-Range"] == said
-        whole = session.get(url, timeout=5)
+        whole = session.get(url, timeout=30)
         assert (whole.status_code, whole.content) == (200, DATA)
         assert whole.headers["Accept-Ranges"] == "bytes"
-        head = session.head(url, timeout=5)
+        head = session.head(url, timeout=30)
         assert head.headers["Content-Length"] == str(len(DATA))
-        beyond = session.get(url, headers={"Range": "bytes=102400-"}, timeout=5)
+        beyond = session.get(url, headers={"Range": "bytes=102400-"}, timeout=30)
         assert (beyond.status_code, beyond.headers["Content-Range"]) == (416, "bytes */102400")
-        assert session.get(server.url, timeout=5).status_code == 404
+        assert session.get(server.url, timeout=30).status_code == 404
     assert [request.sent for request in server.requests][:6] == [1, 512, 400, 5, 100, len(DATA)]
     assert [request.method for request in server.requests].count("HEAD") == 1
     assert server.requests[1].range == "bytes=512-1023"
@@ -131,7 +131,7 @@ def test_a_stalled_answer_waits_for_the_client() -> None:
 
 def test_a_stall_ends_with_the_server() -> None:
     with faulty_server({PATH: DATA}, [Stall(after=0)]) as server:
-        client = socket.create_connection(("127.0.0.1", server.port), timeout=5)
+        client = socket.create_connection(("127.0.0.1", server.port), timeout=30)
         client.sendall(f"GET {PATH} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
         assert client.recv(12) == b"HTTP/1.1 200"
     with client:

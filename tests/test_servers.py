@@ -21,18 +21,18 @@ def test_requests_over_tls_are_noted(tmp_path: Path, require: Callable[[str], st
     with web_server(root, tmp_path / "web", nginx, tls=authority) as server:
         server.allow("study", "erika", "pw")
         url = f"{server.url}/study/a.tar"
-        assert requests.get(url, timeout=9, verify=known).status_code == 401
+        assert requests.get(url, timeout=30, verify=known).status_code == 401
         for host in ("127.0.0.1", "localhost"):
             answer = requests.get(
                 url.replace("127.0.0.1", host),
                 auth=("erika", "pw"),
                 headers={"Range": "bytes=5-14"},
-                timeout=9,
+                timeout=30,
                 verify=known,
             )
             assert answer.content == content[5:15]
         with pytest.raises(requests.exceptions.SSLError):
-            requests.get(url, timeout=9)
+            requests.get(url, timeout=30)
         refused, *got = server.requests()
         assert (refused.status, refused.range) == (401, "-")
         assert got == [Request("erika", "/study/a.tar", 206, 10, "bytes=5-14")] * 2

@@ -407,7 +407,7 @@ def test_a_killed_one_is_completed(stored: StorePath, sources: Sources, tmp_path
     command = [sys.executable, "-c", script, "fetch"]
     with faulty_server(stored.root, [None, None, Stall(9000)]) as server:
         with subprocess.Popen([*command, server.url, "study", "P1", "-o", out]) as process:
-            deadline = time.monotonic() + 20
+            deadline = time.monotonic() + 50
             while not list(out.rglob("*.part")):
                 assert time.monotonic() < deadline
                 time.sleep(0.01)

@@ -36,7 +36,7 @@ class Archive:
         url = f"{scheme}://127.0.0.1:{self.port}/{path.replace('%', '%25')}"
         head = {"Range": part} if part else {}
         known = str(self.folder / "authority" / "authority.pem")
-        return requests.get(url, auth=user, headers=head, verify=known, timeout=9)
+        return requests.get(url, auth=user, headers=head, verify=known, timeout=30)
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +117,7 @@ def test_a_stock_client_gets_over_tls(
         path = f"{STUDY}_{VISIT}/series_1/im002.dcm"
         clone.get(path)
         with pytest.raises(requests.exceptions.SSLError):  # who does not know the authority
-            requests.get(archive.visit.store_url, timeout=9)
+            requests.get(archive.visit.store_url, timeout=30)
     source = archive.visit.source / "series_1" / "im002.dcm"
     assert (clone.path / path).read_bytes() == source.read_bytes()
     assert clone.here == {path, archive.visit.tarball}

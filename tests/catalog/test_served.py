@@ -78,11 +78,11 @@ def test_what_the_readme_says(archive: Archive, server: str, require: Callable[[
     page = f"{archive.url}/{STUDY}/catalog/search/"
     user = (USER, PASSWORD)
     with served(archive, server, require):
-        assert requests.get(page, timeout=9).status_code == 401
+        assert requests.get(page, timeout=30).status_code == 401
         assert requests.get(
-            f"{archive.url}/{STUDY}/.{VISIT}.lock", auth=user, timeout=9
+            f"{archive.url}/{STUDY}/.{VISIT}.lock", auth=user, timeout=30
         ).status_code in (403, 404)
-        assert requests.get(f"{archive.url}/", auth=user, timeout=9).status_code in (403, 404)
+        assert requests.get(f"{archive.url}/", auth=user, timeout=30).status_code in (403, 404)
         types = {
             "catalog/search/index.html": "text/html",
             "catalog/static/search.js": "javascript",
@@ -91,7 +91,7 @@ def test_what_the_readme_says(archive: Archive, server: str, require: Callable[[
             **{f"{VISIT}_annex/{path.name}": "" for path in archive.root.glob("*/*_annex/*")},
         }
         for path, kind in types.items():
-            answer = requests.get(f"{archive.url}/{STUDY}/{path}", auth=user, timeout=9)
+            answer = requests.get(f"{archive.url}/{STUDY}/{path}", auth=user, timeout=30)
             assert answer.status_code == 200, path
             assert "Content-Encoding" not in answer.headers, path
             assert kind in answer.headers.get("Content-Type", ""), path
@@ -100,7 +100,7 @@ def test_what_the_readme_says(archive: Archive, server: str, require: Callable[[
             f"{archive.url}/{STUDY}/{VISIT}_dicom.tar",
             auth=user,
             headers={"Range": "bytes=512-1023"},
-            timeout=9,
+            timeout=30,
         )
         assert (part.status_code, len(part.content)) == (206, 512)
 

@@ -615,7 +615,7 @@ def test_copy(show: Show, visit: Listing, has_clipboard: bool) -> None:
                   " a.focus(); }")  # fmt: skip
     page.keyboard.press("Control+v")
     expect(page.locator("textarea")).to_have_value(
-        f"datalad clone '{visit.clone_url}' S01\ncd S01", timeout=5000
+        f"datalad clone '{visit.clone_url}' S01\ncd S01", timeout=WAIT
     )
 
 

@@ -244,13 +244,13 @@ def test_a_signal_leaves_nothing(store: StorePath, tmp_path: Path, number: int) 
     command = [str(BIN / "icf"), "archive", "study", "visit", str(folder), "-o", str(store.root)]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     part = store.study / ".visit_dicom.tar.part"
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 50
     while not part.exists() and time.monotonic() < deadline:
         time.sleep(0.01)
     for _ in range(20):  # a process group in a container gets it twice
         process.send_signal(number)
         time.sleep(0.001)
-    _, said = process.communicate(timeout=20)
+    _, said = process.communicate(timeout=50)
     assert process.returncode == 128 + number
     assert said == "icf: stopped\n"
     assert hashes(store) == {}

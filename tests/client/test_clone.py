@@ -224,7 +224,7 @@ def test_stopped_in_the_middle_it_leaves_nothing(
         assert running.poll() is None
         time.sleep(0.01)
     running.send_signal(sign)
-    said = running.communicate(timeout=30)[1]
+    said = running.communicate(timeout=50)[1]
     assert (running.returncode, said) == (128 + sign, "icf: stopped\n")
     time.sleep(0.5)  # nobody is left who would make it again
     assert list(tmp_path.iterdir()) == [temporary]

@@ -174,7 +174,7 @@ def test_killed_in_the_middle(archive: Archive, clone: Clone) -> None:
         env=clone.client.environment,
         stderr=subprocess.DEVNULL,
     ) as process:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 50
         while all(size < 2_000_000 for size in begun(clone)):
             assert time.monotonic() < deadline
             time.sleep(0.05)
@@ -199,12 +199,12 @@ def test_stopped_in_the_middle(archive: Archive, clone: Clone) -> None:
         stderr=subprocess.PIPE,
         text=True,
     ) as process:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 50
         while not clone.here:
             assert time.monotonic() < deadline
             time.sleep(0.05)
         process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=30)
+        _, said = process.communicate(timeout=50)
     assert process.returncode == 130
     assert said.splitlines()[-1] == "icf: stopped"
     for path in clone.here:

@@ -21,7 +21,7 @@ class Answers:
     """What is asked of it, and refusals for some keys."""
 
     asked: list[tuple[str, ...]] = field(default_factory=list)
-    both: threading.Barrier = field(default_factory=lambda: threading.Barrier(2, timeout=20))
+    both: threading.Barrier = field(default_factory=lambda: threading.Barrier(2, timeout=60))
 
     def retrieve(self, job: Job, key: str, path: str) -> None:
         self.asked.append((key, path, *job.ask_all(f"GETURLS {key} dl+archive:")))

@@ -266,5 +266,5 @@ def test_a_tarball_in_a_folder(tmp_path: Path) -> None:
 
 
 def test_it_ends_with_git_annex(tmp_path: Path) -> None:
-    done = subprocess.run([BIN / ICF_REMOTE], input=b"", capture_output=True, timeout=20)
+    done = subprocess.run([BIN / ICF_REMOTE], input=b"", capture_output=True, timeout=60)
     assert (done.returncode, done.stdout, done.stderr) == (0, b"VERSION 1\n", b"")

@@ -195,12 +195,12 @@ from icf_tools.cli.app import main
 main()
 """
     process = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 50
     while not (visit.root / "begun").exists() and time.monotonic() < deadline:
         time.sleep(0.02)
     process.terminate()
     try:
-        _, said = process.communicate(timeout=20)
+        _, said = process.communicate(timeout=50)
     finally:
         process.kill()
     assert (process.returncode, said) == (128 + signal.SIGTERM, "icf: stopped\n")

@@ -47,7 +47,7 @@ def call(program: Path | str, *arguments: object, site: Path, **variables: str) 
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=300,
     )
 
 
@@ -219,7 +219,7 @@ def test_nothing_is_left_of_what_is_stopped(program: str, number: int, site: Pat
         # a shell cannot trap what it was started to ignore, as in the background of another
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 50
     while not running.exists() and time.monotonic() < deadline:
         time.sleep(0.01)
     while process.poll() is None and time.monotonic() < deadline:
@@ -246,7 +246,7 @@ def test_check_cleans_up_where_nobody_reads_on(site: Path) -> None:
         stdout=writer,
         stderr=subprocess.DEVNULL,
         check=False,
-        timeout=60,
+        timeout=300,
     )
     os.close(writer)
     assert process.returncode != 0
