@@ -99,8 +99,8 @@ def _stop_on_signals(name: str) -> None:
         stops.append(signal.SIGHUP)
 
     def stop(number: int, _: object) -> NoReturn:
-        sys.unraisablehook = lambda _: None
-        for each in stops:  # one that came meanwhile and finds SIG_IGN makes Python complain
+        sys.unraisablehook = lambda _: None  # Python complains of one that comes while it sets them
+        for each in stops:  # and of one that came meanwhile and finds SIG_IGN
             signal.signal(each, lambda *_: None)
         for each in stops:  # at its end Python puts the default in the place of the other
             signal.signal(each, signal.SIG_IGN)

@@ -43,7 +43,7 @@ class NoSuchPath(NotFound):
 
 
 class NoSubdataset(NotFound):
-    message = "the subdataset {} is not in this clone; get it with datalad get --no-data"
+    message = "the subdataset {0} is not in this clone; get it with datalad get --no-data {0}"
 
 
 class CommandFailed(IcfError):

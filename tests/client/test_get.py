@@ -377,7 +377,7 @@ def test_visits_in_a_superdataset(archive: Archive, clone: Clone, tmp_path: Path
     visits[1].path.mkdir()
     done = run("icf", "get", "B", code=3)
     assert done.stderr == (
-        "icf: the subdataset B is not in this clone; get it with datalad get --no-data\n"
+        "icf: the subdataset B is not in this clone; get it with datalad get --no-data B\n"
     )
     assert "the dataset has no B/x" in run("icf", "get", "B/x", code=3).stderr
 
