@@ -17,7 +17,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from io import FileIO
-from typing import TypeAlias
 
 from icf_tools.access.parts import read_parts
 from icf_tools.access.ranges import Ranges
@@ -37,10 +36,6 @@ from icf_tools.store.files import NoRoom
 _PART = "icf-get.part"
 
 STALE = "its content is in the clone and not in this file; git annex fsck with its path mends that"
-
-
-_Came: TypeAlias = dict[AnnexKey, tuple[str, float]]
-"""Keys that are here now, with the log of where they were, and since when, in s."""
 
 
 class OtherContent(Damaged):
@@ -90,8 +85,7 @@ def _get(asked: Plan, opener: Opener, progress: Progress) -> Got:
         raise NoRoom(clone.top, f"{needed}, {free} are free")
     got = Got()
     with _alone(clone), _noting(clone) as came:
-        now = time.time()
-        came |= {key: (places, now) for key, places in asked.unnoted}
+        came |= dict(asked.unnoted)
         refused = _receive(asked, _Incoming(clone, came, got, asked.size, progress), got, opener)
     for key in asked.whole:
         _remove_part(clone, key)
@@ -131,7 +125,7 @@ class _Incoming:
     def __init__(
         self,
         clone: Clone,
-        came: "_Came",
+        came: dict[AnnexKey, str],
         got: Got,
         total: int,
         progress: Progress,
@@ -189,7 +183,7 @@ class _Incoming:
             if is_left:
                 self._done = done
                 return False
-            self._came[each.key] = each.places, time.time()  # first: it may be stopped in between
+            self._came[each.key] = each.places  # first: it may be stopped in between
             put(part, self._clone.git_dir, each.key)
             self._got.files += len(each.paths)
             for file in each.paths:
@@ -212,7 +206,8 @@ class _Incoming:
                 rest = rest[out.write(rest) :]
             self._done += len(piece)
             self._progress("get", self._done, self._total)
-        out.truncate()  # what was begun may have been longer
+        if begun:
+            out.truncate()  # it may have been longer
         os.fchmod(out.fileno(), os.fstat(out.fileno()).st_mode & 0o555)
         return digest.hexdigest()
 
@@ -261,14 +256,15 @@ def _alone(clone: Clone) -> Iterator[None]:
 
 
 @contextmanager
-def _noting(clone: Clone) -> "Iterator[_Came]":
+def _noting(clone: Clone) -> Iterator[dict[AnnexKey, str]]:
     """Tell git-annex of the keys that are put there, whatever ends the work."""
-    came: _Came = {}
+    came: dict[AnnexKey, str] = {}
+    begun = time.time()  # what somebody drops meanwhile is newer
     try:
         yield came
     finally:
-        # somebody may have dropped some meanwhile
-        note(clone, {key: each for key, each in came.items() if content_of(clone.git_dir, key)})
+        here = {key: places for key, places in came.items() if content_of(clone.git_dir, key)}
+        note(clone, here, begun)
 
 
 def _leave_to_git_annex(clone: Clone, paths: Sequence[str], got: Got) -> None:

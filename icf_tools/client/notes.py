@@ -19,19 +19,18 @@ _BRANCH = "icf-get-log/git-annex"
 _MERGES = "annex.merge-annex-branches=true"
 
 
-def note(clone: Clone, came: Mapping[AnnexKey, tuple[str, float]]) -> None:
-    """Have git-annex know that keys are here, each with its log until now, and since when, in s.
+def note(clone: Clone, places: Mapping[AnnexKey, str], when: float) -> None:
+    """Have git-annex know that keys are here; `places` are their logs, `when` is in seconds.
 
-    Raises CommandFailed.
+    One time for all: their logs are the same blob then. Raises CommandFailed.
     """
     _forget(clone)
-    if not came:
+    if not places:
         return
     tip = run_git(clone.top, "rev-parse", "refs/heads/git-annex").decode().strip()
-    logs = Commit("icf get", _logs(clone.uuid, came))
-    newest = max(when for _, when in came.values())
-    commit(clone.git_dir, {_BRANCH: logs}, int(newest), {_BRANCH: tip})
-    key = str(next(iter(came)))
+    logs = Commit("icf get", _logs(clone.uuid, places, when))
+    commit(clone.git_dir, {_BRANCH: logs}, int(when), {_BRANCH: tip})
+    key = str(next(iter(places)))
     try:
         command = ["git", "-c", _MERGES, "annex", "readpresentkey", key, clone.uuid]
         code, said = run(command, clone.top)
@@ -41,8 +40,8 @@ def note(clone: Clone, came: Mapping[AnnexKey, tuple[str, float]]) -> None:
         _forget(clone)
 
 
-def _logs(here: str, came: Mapping[AnnexKey, tuple[str, float]]) -> Iterator[tuple[str, str]]:
-    for key, (log, when) in came.items():
+def _logs(here: str, places: Mapping[AnnexKey, str], when: float) -> Iterator[tuple[str, str]]:
+    for key, log in places.items():
         newest = when
         lines = []
         for moment, rest in log_lines(log):
