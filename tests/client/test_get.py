@@ -5,11 +5,11 @@ import os
 import random
 import shutil
 import signal
-import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from subprocess import PIPE, Popen
 
 import pytest
 
@@ -43,6 +43,22 @@ def get(clone: Clone, *arguments: object, below: str = "", code: int = 0) -> Don
     done = clone.client.attempt("icf", "get", *arguments, cwd=clone.path / below)
     assert done.returncode == code, done.stdout + done.stderr
     return done
+
+
+@contextmanager
+def getting(clone: Clone, *arguments: str, who: Sequence[str] = ()) -> Iterator[Popen[str]]:
+    """While it runs; `who` is put in front of the command."""
+    command = [*who, str(clone.client.bin / "icf"), "get", *arguments]
+    environment = clone.client.environment
+    with Popen(command, cwd=clone.path, env=environment, stderr=PIPE, text=True) as process:
+        yield process
+
+
+def wait_for(happened: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 50
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def parts(clone: Clone) -> list[Path]:
@@ -168,16 +184,8 @@ def test_a_changed_image_is_told_and_the_others_come(archive: Archive, clone: Cl
 def test_killed_in_the_middle(archive: Archive, clone: Clone) -> None:
     """What came stays, git-annex learns of it, and a large image goes on where it stopped."""
     archive.server.faults = [faults.Stall(after=5_000_000)]
-    with subprocess.Popen(
-        [clone.client.bin / "icf", "get"],
-        cwd=clone.path,
-        env=clone.client.environment,
-        stderr=subprocess.DEVNULL,
-    ) as process:
-        deadline = time.monotonic() + 50
-        while all(size < 2_000_000 for size in begun(clone)):
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+    with getting(clone) as process:
+        wait_for(lambda: any(size > 2_000_000 for size in begun(clone)))
         done = clone.client.attempt("icf", "get", cwd=clone.path)
         assert (done.returncode, "another icf get works" in done.stderr) == (7, True)
         process.send_signal(signal.SIGKILL)
@@ -192,17 +200,8 @@ def test_killed_in_the_middle(archive: Archive, clone: Clone) -> None:
 
 def test_stopped_in_the_middle(archive: Archive, clone: Clone) -> None:
     archive.server.faults = [faults.Stall(after=5_000_000)]
-    with subprocess.Popen(
-        [clone.client.bin / "icf", "get"],
-        cwd=clone.path,
-        env=clone.client.environment,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        deadline = time.monotonic() + 50
-        while not clone.here:
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+    with getting(clone) as process:
+        wait_for(lambda: clone.here)
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=50)
     assert process.returncode == 130

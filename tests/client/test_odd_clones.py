@@ -5,8 +5,6 @@ import os
 import random
 import shutil
 import signal
-import subprocess
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Event
@@ -15,7 +13,7 @@ import pytest
 
 from tests import faults
 from tests.client.archive import Archive, served_archive
-from tests.client.test_get import get
+from tests.client.test_get import get, getting, wait_for
 from tests.dataset.clients import Clone, md5
 
 pytestmark = [pytest.mark.annex, pytest.mark.slow]
@@ -76,13 +74,7 @@ def test_git_annex_may_be_first(
     who = [] if os.geteuid() else [require("setpriv"), "--bounding-set=-all", "--inh-caps=-all"]
     over = Event()
     archive.server.faults = [faults.Stall(2_000_000, over)]
-    with subprocess.Popen(
-        [*who, clone.client.bin / "icf", "get", LARGE],
-        cwd=clone.path,
-        env=clone.client.environment,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
+    with getting(clone, LARGE, who=who) as process:
         wait_for(lambda: list(clone.path.glob(".git/annex/objects/*/*/*/icf-get.part")))
         clone.annex("get", LARGE)
         over.set()
@@ -93,21 +85,9 @@ def test_git_annex_may_be_first(
     assert not list(clone.path.glob(".git/annex/objects/*/*/*/icf-get.part"))
 
 
-def wait_for(happened: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 60
-    while not happened():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
 def test_what_is_dropped_meanwhile_is_not_here(archive: Archive, clone: Clone) -> None:
     archive.server.faults = [faults.Stall(after=3_000_000)]
-    with subprocess.Popen(
-        [clone.client.bin / "icf", "get"],
-        cwd=clone.path,
-        env=clone.client.environment,
-        stderr=subprocess.DEVNULL,
-    ) as process:
+    with getting(clone) as process:
         wait_for(lambda: {ONE, TWO} <= clone.here)
         clone.annex("drop", "--force", ONE)
         process.send_signal(signal.SIGINT)
