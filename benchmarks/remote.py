@@ -125,8 +125,8 @@ class _Place:
         clones = self.folder / "clones" / name
         clones.mkdir(parents=True)
         ours, peer = clones / "ours", clones / "peer"
-        clone_url = Visit(STUDY, name).clone_url(url)
-        run(Command(self.by("ours", self.folder, "datalad", "clone", clone_url, ours)))
+        clone = ("icf", "clone", "--store-url", url, f"{STUDY}/{name}", ours)
+        run(Command(self.by("ours", self.folder, *clone)))
         subprocess.run(["cp", "-a", ours, peer], check=True)
         # who has no such program has no such remote
         run(Command(("git", "-C", peer, "config", "remote.icf.annex-ignore", "true")))

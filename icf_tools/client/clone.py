@@ -10,7 +10,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from getpass import getuser
 from pathlib import Path
@@ -19,13 +19,15 @@ from tempfile import TemporaryDirectory, mkdtemp
 
 from icf_tools.access.credential import Ask, variables
 from icf_tools.access.source import NotAllowed, NotThere, Opener
-from icf_tools.client.files import CommandFailed, run_git
+from icf_tools.client.files import Clone, CommandFailed, NoClone, run_git
 from icf_tools.client.programs import run, telling
 from icf_tools.client.site import NoStudy, Study, StudyDenied, is_there
+from icf_tools.dataset.branch import ARCHIVIST, UNCURL
 from icf_tools.errors import Conflict, NotFound, RemoteFailed, UsageError
 from icf_tools.model.visit import StorePath, Visit
 
 _MOST = 1 << 20  # bytes of a file of refs
+_COST = "200.0"  # what git-annex notes for a remote whose program names none
 _REFS = re.compile(r"(?:(?:[0-9a-f]{40,64} refs/\S+|@refs/\S+ HEAD)\n)+")
 
 
@@ -99,8 +101,22 @@ def clone(visit: Visit, store_url: str, path: Path, ask: Ask | None = None) -> C
             run_git(made, *command).decode().strip()
             for command in (("rev-parse", "HEAD"), ("rev-list", "--count", "HEAD"))
         )
+        _tell_costs(made)
         _move(made, path)
     return Cloned(visit, path, int(count), commit)
+
+
+def _tell_costs(made: Path) -> None:
+    """Spare the first get the start of programs of DataLad that git-annex would only ask this.
+
+    It has noted their costs but for the remote that it enabled last, and so for any of them.
+    """
+    with suppress(NoClone):
+        settings = Clone.at(made).settings
+        for name in (UNCURL, ARCHIVIST):
+            cost = f"remote.{name}.annex-cost"
+            if f"remote.{name}.annex-uuid" in settings and cost not in settings:
+                run_git(made, "config", cost, _COST)
 
 
 def _description(path: Path) -> str:

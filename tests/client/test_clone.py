@@ -1,6 +1,7 @@
 """A clone is there as a whole, or not at all and for a reason that is said."""
 
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -173,6 +174,23 @@ def test_a_clone_has_all_links_and_the_remote(small: Deposit, cloned: Path) -> N
     assert run_git(cloned, "config", "remote.icf.annex-uuid")
     assert run_git(cloned, "status", "--porcelain") == b""
     assert not enable_remote(cloned)
+
+
+@pytest.mark.annex
+def test_the_first_get_starts_no_other_program(
+    small: Deposit, cloned: Path, tmp_path: Path
+) -> None:
+    """git-annex asks a program for its cost only where it is not noted."""
+    for name in ("uncurl", "archivist"):
+        assert run_git(cloned, "config", f"remote.{name}.annex-cost") == b"200.0\n"
+    copy = tmp_path / "copy"
+    shutil.copytree(cloned, copy, symlinks=True)
+    path = sorted(small.expected)[0]
+    command = ["git", "annex", "get", "--debug", path]
+    done = subprocess.run(command, cwd=copy, capture_output=True, text=True, check=True)
+    assert "git-annex-remote-icf" in done.stderr
+    assert "git-annex-remote-archivist" not in done.stderr
+    assert "git-annex-remote-uncurl" not in done.stderr
 
 
 @pytest.mark.annex
